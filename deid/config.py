@@ -1,0 +1,170 @@
+"""The run configuration: the one place that knows every knob, its unit and its default."""
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from deid.errors import ConfigError
+
+Options = dict[str, Any]
+FieldType = Literal["int", "float", "bool", "str"]
+LicenceClass = Literal["clean", "permissive", "restricted"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Input(Section):
+    uri: str  # folder or s3:// prefix that holds the shards
+    format: Literal["webdataset"] = "webdataset"
+    pattern: str = "*.tar"  # names of shards below the folder, at any depth
+
+
+class Output(Section):
+    uri: str  # empty or missing folder or prefix; one sub-folder a run
+    format: Literal["webdataset"] = "webdataset"
+    image_format: Literal["same", "jpg", "png", "webp"] = "same"  # same: JPEG, PNG and WebP stay, others become PNG
+    quality: int = Field(95, ge=1, le=100)  # JPEG and WebP
+
+
+class Models(Section):
+    accept: tuple[LicenceClass, ...] = ("clean", "permissive")  # classes of model licence that the user accepts
+    cache: str | None = None  # folder; default: DEID_MODEL_CACHE, else the user's cache folder
+    mirror: str | None = None  # folder or s3:// prefix looked in before the package registry
+
+
+class Part(Section):
+    """A replaceable part: a built-in name, or a class path `package.module:Class`, and its options."""
+
+    name: str
+    options: Options = {}
+
+
+class Match(Section):
+    method: Literal["distant", "nearest"] = "distant"
+    k: int = Field(5, ge=1)  # gallery identities averaged, weights 1/k
+    margin: float = Field(0.8, ge=0)  # distant: least embedding distance (Euclidean) of each identity from the person
+    same_sex: bool = True  # distant: among identities of the person's apparent sex where it is known
+
+
+class Region(Section):
+    scale: float = Field(1.3, ge=0.5, le=3)  # replaced region as a multiple of the face outline
+    feather: float = Field(0.08, ge=0, le=0.5)  # width of the soft border, in face heights, outside the region
+
+
+class Limits(Section):
+    max_pixels: int = Field(50_000_000, ge=1)  # larger pictures are quarantined before they are decoded
+    max_quarantine_fraction: float = Field(1.0, ge=0, le=1)  # more ends the run with exit code 6
+
+
+class Metadata(Section):
+    """What passes beside the pixels; everything else is dropped."""
+
+    sidecar_fields: dict[str, FieldType] = {}  # fields of the sample's .json that pass, and their types
+    members: dict[Literal["cls"], Literal["int"]] = {}  # text members that pass, and their types
+
+
+class Stage(Section):
+    actors: int = Field(1, ge=1)
+    max_actors: int | None = Field(None, ge=1)  # the pool grows up to this
+    cpus: float = Field(1, gt=0)  # reserved in Ray for one actor; fractions only below 1
+    gpus: float = Field(0, ge=0)
+    threads: int = Field(1, ge=1)  # threads of one actor's networks
+    batch_size: int = Field(8, ge=1)  # pictures (analyse) or faces (generate) in one call of a network
+
+
+class Stages(Section):
+    analyse: Stage = Stage(cpus=0.7)
+    generate: Stage = Stage(cpus=0.7)
+    compose: Stage = Stage(cpus=0.3)
+    io_cpus: float = Field(0.1, gt=0)  # reserved for one reading or writing task
+
+
+class Cluster(Section):
+    address: str | None = None  # None: RAY_ADDRESS if it is set, else Ray is started on this machine
+    wait_for_actors_s: float = Field(600, gt=0)  # actors that cannot be placed by then end the run
+
+
+class Config(Section):
+    input: Input
+    output: Output
+    state: str  # folder or s3:// prefix, apart from the output: plan and quarantine, for the operator alone
+    models: Models = Models()
+    detector: Part = Part(name="centerface")
+    mesher: Part = Part(name="facemesh")
+    embedder: Part = Part(name="dlib")
+    generator: Part = Part(name="mobilestylegan")
+    gallery: str | None = None  # Parquet file; None: the default gallery in the package
+    anonymizer: Literal["surrogate", "solid"] = "surrogate"
+    match: Match = Match()
+    region: Region = Region()
+    limits: Limits = Limits()
+    metadata: Metadata = Metadata()
+    unit_size: int = Field(64, ge=1)  # pictures in one output shard
+    stages: Stages = Stages()
+    cluster: Cluster = Cluster()
+    seed: int | None = None  # None: a fresh secret a run. A number makes ids and draws repeatable, so linkable:
+    # for tests and measurements only
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the whole configuration, defaults included."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+def load(path: str | Path) -> Config:
+    """The configuration in a YAML file.
+
+    Raises:
+        ConfigError: no such file, no YAML, or settings that are wrong, each named with what is allowed there.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as a configuration ({type(error).__name__}); give a YAML file") from None
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" line {where.line + 1}" if where else ""
+        raise ConfigError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: a configuration is a mapping with at least input, output and state")
+    return parse(raw, str(path))
+
+
+def parse(raw: dict[str, Any], where: str = "configuration") -> Config:
+    """The configuration in a mapping; `where` names it in errors."""
+    try:
+        config = Config.model_validate(raw)
+    except pydantic.ValidationError as error:
+        raise ConfigError("; ".join(_line(e, where) for e in error.errors())) from None
+    below = [config.output.uri.rstrip("/") + "/", config.input.uri.rstrip("/") + "/"]
+    state = config.state.rstrip("/") + "/"
+    if any(state.startswith(other) or other.startswith(state) for other in below):
+        raise ConfigError(f"{where}: state must lie apart from input and output, so that it can have other permissions")
+    if below[0].startswith(below[1]) or below[1].startswith(below[0]):
+        raise ConfigError(f"{where}: output must lie apart from input")
+    return config
+
+
+def _line(error: Any, where: str) -> str:
+    names = [str(part) for part in error["loc"]]
+    name = ".".join(names)
+    if error["type"] != "extra_forbidden":
+        return f"{where}: {name}: {error['msg']}"
+    near = difflib.get_close_matches(names[-1], _known(names[:-1]), n=1, cutoff=0)
+    return f"{where}: {name} is no setting; did you mean {'.'.join([*names[:-1], *near])}?"
+
+
+def _known(path: list[str]) -> list[str]:
+    model: Any = Config
+    for name in path:
+        model = model.model_fields[name].annotation
+    return list(model.model_fields)

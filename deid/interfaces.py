@@ -1,0 +1,89 @@
+"""The replaceable parts, each a protocol of one or two methods on batches; NumPy at the borders, torch inside.
+
+A part is picked in the configuration by a built-in name or by a class path (`package.module:Class`), which is
+called with the part's own options as keyword arguments.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Picture = NDArray[np.uint8]  # [H, W, 3] RGB, upright
+
+
+@dataclass
+class Detections:
+    """Faces of one picture, best first."""
+
+    boxes: NDArray[np.float32]  # [N, 4] x0, y0, x1, y1 in pixels
+    scores: NDArray[np.float32]  # [N] 0..1
+    points: NDArray[np.float32]  # [N, 5, 2] right eye, left eye, nose tip, right, left mouth corner (the person's
+    # right is on the picture's left), pixels
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+@dataclass
+class Face:
+    """One face of one picture, filled in stage by stage. `failure` is "" or a code of `records.COVER`."""
+
+    box: NDArray[np.float32]  # [4] pixels
+    score: float
+    points: NDArray[np.float32]  # [5, 2] pixels
+    mesh: NDArray[np.float32] | None = None  # [468, 3] pixels of the picture, z in the same unit
+    mesh_score: float = 0.0
+    embedding: NDArray[np.float32] | None = None  # [dim]
+    failure: str = ""
+    surrogate: Picture | None = None  # [S, S, 3]
+    surrogate_mesh: NDArray[np.float32] | None = None  # [468, 3] pixels of the surrogate
+    k: int = 0
+
+    @property
+    def height(self) -> float:
+        return float(self.box[3] - self.box[1])
+
+
+@dataclass
+class Gallery:
+    """The fixed gallery of synthetic identities: no person is behind any entry."""
+
+    styles: NDArray[np.float32]  # [N, style_dim]
+    embeddings: NDArray[np.float32]  # [N, dim]
+    meshes: NDArray[np.float32]  # [N, 468, 3] in units of the generated picture's side (0..1)
+    attributes: dict[str, NDArray[np.generic]] = field(default_factory=dict)  # each [N]: sex, age, yaw, ...
+    mean_style: NDArray[np.float32] | None = None  # [style_dim], the truncation centre
+    metadata: dict[str, str] = field(default_factory=dict)  # model hashes, seed, recipe
+
+    def __len__(self) -> int:
+        return len(self.styles)
+
+
+class Detector(Protocol):
+    def detect(self, pictures: Sequence[Picture]) -> list[Detections]:
+        """Faces of each picture, in pixels of that picture, parts outside the picture allowed."""
+
+
+class Mesher(Protocol):
+    def mesh(self, picture: Picture, detections: Detections) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Meshes [N, 468, 3] in pixels of the picture, and face scores [N] 0..1."""
+
+
+class Embedder(Protocol):
+    dim: int
+
+    def embed(self, pictures: Sequence[Picture], faces: Sequence[Sequence[Face]]) -> list[NDArray[np.float32]]:
+        """Per picture the embeddings [N, dim] of its faces; Euclidean distance is the dissimilarity."""
+
+
+class Generator(Protocol):
+    style_dim: int
+
+    def map(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Styles [N, style_dim] of latents [N, latent_dim] drawn from a standard normal distribution."""
+
+    def generate(self, styles: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Pictures [N, S, S, 3] RGB of styles [N, style_dim]."""

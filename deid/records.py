@@ -1,0 +1,108 @@
+"""The rows that pass between stages, as Arrow schemas, and the closed codes that they carry.
+
+One row is one picture. Encoded bytes travel, not pixels. Arrays inside a face are little-endian binary
+(`float32` unless said otherwise), since nested Arrow lists cost far more to take apart.
+"""
+
+import pyarrow as pa
+
+# Why a picture does not go out. It stays in the state store's quarantine table, for the operator alone.
+QUARANTINE = {
+    "empty": "the member has no bytes",
+    "not_an_image": "the bytes are no picture of a known format",
+    "truncated_image": "the picture ends too early or is damaged",
+    "too_large": "more pixels than limits.max_pixels",
+    "animated": "more than one frame",
+    "no_image": "the sample has no picture member",
+    "shard_damaged": "the shard is cut short or damaged here; what stood behind is unknown",
+    "record_changed": "the bytes are not those that were planned",
+    "detector_failed": "the detector raised",
+    "cover_failed": "a face could be neither replaced nor covered",
+    "encode_failed": "the result could not be encoded",
+}
+
+# Why a face was covered and not replaced.
+COVER = {
+    "mesh_failed": "no usable landmarks",
+    "embed_failed": "the embedder raised",
+    "match_failed": "no gallery identities could be chosen",
+    "generate_failed": "the generator raised",
+    "composite_failed": "the surrogate could not be put in place",
+    "policy": "the configuration asks for cover",
+}
+
+FACE = pa.struct(
+    [
+        ("box", pa.binary()),  # float32[4]: x0, y0, x1, y1 in pixels of the upright picture
+        ("score", pa.float32()),  # detector's confidence, 0..1
+        ("points", pa.binary()),  # float32[5, 2]: right eye, left eye, nose tip, right and left mouth corner (px)
+        ("mesh", pa.binary()),  # float32[468, 3] in pixels of the picture; empty when the mesh failed
+        ("mesh_score", pa.float32()),  # 0..1
+        ("embedding", pa.binary()),  # float32[dim]; empty when the embedder failed
+        ("failure", pa.string()),  # "" or a code of COVER
+        ("surrogate", pa.large_binary()),  # uint8[size, size, 3] RGB, raw; empty before generation
+        ("surrogate_size", pa.int32()),  # px
+        ("surrogate_mesh", pa.binary()),  # float32[468, 3] in pixels of the surrogate
+        ("k", pa.int32()),  # gallery identities averaged
+    ]
+)
+
+# From the reader to the writer; every stage fills in more of it.
+PICTURE = pa.schema(
+    [
+        ("unit", pa.int32()),  # index of the unit in the plan
+        ("position", pa.int32()),  # position in the unit, after the shuffle
+        ("record", pa.int64()),  # index of the record in the plan; leads to the source only through the state store
+        ("reason", pa.string()),  # "" or a code of QUARANTINE
+        ("image", pa.large_binary()),  # encoded bytes: the source up to `compose`, the result after it
+        ("extension", pa.string()),  # jpg, png, webp: of `image`
+        ("sidecar", pa.string()),  # JSON object of the fields that the allow-list let pass
+        ("width", pa.int32()),  # px, upright
+        ("height", pa.int32()),  # px, upright
+        ("faces", pa.list_(FACE)),
+        ("status", pa.list_(pa.string())),  # one a face, after `compose`: "replaced" or "covered"
+    ]
+)
+
+# What the writer returns: one row a committed unit.
+COMMIT = pa.schema(
+    [
+        ("unit", pa.int32()),
+        ("shard", pa.string()),  # object name below the output, random
+        ("shard_bytes", pa.int64()),
+        ("shard_sha256", pa.string()),
+        ("audit", pa.string()),
+        ("audit_bytes", pa.int64()),
+        ("audit_sha256", pa.string()),
+        ("pictures_in", pa.int64()),
+        ("pictures_out", pa.int64()),
+        ("pictures_quarantined", pa.int64()),
+        ("faces", pa.int64()),
+        ("replaced", pa.int64()),
+        ("covered", pa.int64()),
+        ("quarantine", pa.list_(pa.struct([("record", pa.int64()), ("reason", pa.string())]))),
+    ]
+)
+
+# The public table: one row a face. Nothing in it is a function of a source name, path, hash, time or position.
+AUDIT_VERSION = "1"
+AUDIT = pa.schema(
+    [
+        pa.field("output_id", pa.string(), nullable=False),  # 128-bit keyed hash, hex: the key of the output sample
+        pa.field("face_id", pa.string(), nullable=False),  # 128-bit keyed hash, hex
+        pa.field("shard", pa.string(), nullable=False),  # output shard that holds it
+        pa.field("status", pa.string(), nullable=False),  # replaced | covered
+        pa.field("anonymizer", pa.string(), nullable=False),  # surrogate | solid
+        pa.field("reason", pa.string(), nullable=False),  # "" or a code of COVER
+        pa.field("k", pa.int32(), nullable=False),  # gallery identities averaged; 0 when covered
+        pa.field("face_height_band", pa.string(), nullable=False),  # px: "<20", "20-39", "40-79", "80-159", ">=160"
+    ],
+    metadata={"deid.audit.version": AUDIT_VERSION},
+)
+
+_BANDS = ((20, "<20"), (40, "20-39"), (80, "40-79"), (160, "80-159"))
+
+
+def face_height_band(height: float) -> str:
+    """Band of a face's height in pixels, as the audit gives it."""
+    return next((name for limit, name in _BANDS if height < limit), ">=160")
