@@ -1,0 +1,93 @@
+"""The model registry, `registry.yaml`: source, version, hashes and licence of each; what a run accepts."""
+
+from collections.abc import Iterable
+from functools import cache
+from importlib import resources
+from pathlib import PurePosixPath
+from typing import Annotated
+
+import yaml
+from pydantic import StringConstraints
+
+from deid.config import LicenceClass, Section
+from deid.errors import ModelError
+
+Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+
+
+class Archive(Section):
+    """One file of the package registry."""
+
+    package: str
+    version: str
+    file: str
+    sha256: Sha256
+    size: int  # bytes
+
+
+class Member(Section):
+    """One file inside an archive."""
+
+    path: str
+    size: int  # bytes
+    sha256: Sha256
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.path).name
+
+
+class Model(Section):
+    archive: str
+    used_for: str
+    licence: str
+    licence_class: LicenceClass
+    reason: str  # of the class, one line
+    commercial_use: str
+    source: str
+    members: tuple[Member, ...]
+
+
+class Registry(Section):
+    archives: dict[str, Archive]
+    models: dict[str, Model]
+
+    def model(self, name: str) -> Model:
+        """The model called `name`; ModelError with the known names when there is none."""
+        if name not in self.models:
+            raise ModelError(f"no model {name!r} in the registry; there are: {', '.join(self.models)}")
+        return self.models[name]
+
+    def archive(self, name: str) -> Archive:
+        """The archive that holds the model called `name`."""
+        return self.archives[self.model(name).archive]
+
+    def siblings(self, name: str) -> list[Member]:
+        """Members of every model in the same archive, those of `name` among them."""
+        archive = self.model(name).archive
+        return [
+            member for model in self.models.values() if model.archive == archive for member in model.members
+        ]
+
+
+@cache
+def load() -> Registry:
+    """The packaged registry."""
+    text = resources.files("deid.models").joinpath("registry.yaml").read_text(encoding="utf-8")
+    return Registry.model_validate(yaml.safe_load(text))
+
+
+def check_accepted(names: Iterable[str], accept: Iterable[str], registry: Registry | None = None) -> None:
+    """Stop unless the licence class of each named model is among `accept`.
+
+    Raises:
+        ModelError: one line with each refused model, its class and reason, and the setting that accepts it.
+    """
+    registry, accept = registry or load(), tuple(accept)
+    models = {name: registry.model(name) for name in names}
+    refused = {name: model for name, model in models.items() if model.licence_class not in accept}
+    if not refused:
+        return
+    why = "; ".join(f"{name} is {model.licence_class} ({model.reason})" for name, model in refused.items())
+    classes = dict.fromkeys([*accept, *(model.licence_class for model in refused.values())])
+    raise ModelError(f"licence not accepted: {why}; to accept, set models.accept: [{', '.join(classes)}]")
