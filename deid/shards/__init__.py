@@ -1,0 +1,1 @@
+"""Image shards: storage, WebDataset tar files and the pictures in them."""
