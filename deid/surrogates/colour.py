@@ -1,0 +1,190 @@
+"""Colour, light, sharpness and grain of a surrogate, matched to the picture that it goes into.
+
+Only smooth or scalar quantities of the source face pass: one gain plane a channel, a saturation, a blur and a noise
+level. No pixel or gradient of it does.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from deid.interfaces import Picture
+from deid.surrogates import masks
+from deid.surrogates.masks import Field, Points, Region
+
+SAMPLING = 96  # px: side to which pictures are reduced before colours are taken from them
+DARK = 12.0  # grey levels added before logarithms, so that black does not weigh
+LIGHT_LIMIT = 1.5  # largest logarithm of the light's gain
+TINT_LIMIT = 0.45  # largest logarithm of a channel's gain apart from the light's
+MOST_EVEN = 0.4  # least share of the tones' spread that is kept
+NO_CHROMA = 0.1  # chroma of skin, as a share of its light, below which a picture counts as tinted grey
+FEATURE_SHARE = 0.7  # part of the gain that eyes and the open mouth take
+BLURS = (0.0, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # px
+COLD = 25.0  # grey levels from which green or blue over red is a colour of neither hair nor skin
+MAX_GRAIN = 8.0  # grey levels
+GRAIN_SIDE = (48.0, 144.0)  # px of face below which texture passes for noise, and above which it does not
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def sample(picture: NDArray[np.generic], points: Points) -> Field:
+    """Local mean colours [N, C] of a picture at points [N, 2] (px); points outside take the border's."""
+    height, width = picture.shape[:2]
+    factor = min(1.0, SAMPLING / max(height, width))
+    small = cv2.resize(
+        picture,
+        (max(1, round(width * factor)), max(1, round(height * factor))),
+        interpolation=cv2.INTER_AREA,
+    )
+    small = cv2.GaussianBlur(small.astype(np.float32), (0, 0), 1.0)
+    at = ((points + 0.5) * [small.shape[1] / width, small.shape[0] / height] - 0.5).astype(np.float32)
+    found = cv2.remap(small, at[None, :, 0].copy(), at[None, :, 1].copy(), cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE)
+    return np.asarray(found.reshape(len(points), -1), np.float32)
+
+
+def gains(region: Region, source: Field, surrogate: Field, points: Points) -> Field:
+    """Gain [g*g, 3], on the region's grid, that gives the surrogate the source's light and tint.
+
+    One tint, and a plane of light, fitted robustly (a fringe, a beard or glasses must not count as light) to the logarithms of
+    the ratio of `source` to `surrogate` [N, 3], mean colours of the same skin at `points` [N, 2].
+    """
+    cells, radius = region.grid()
+    ratio = np.log((source + DARK) / (surrogate + DARK)).astype(np.float64)
+    plane = np.column_stack([np.ones(len(points)), (points - region.centre) / region.size])
+    weights = np.ones(len(points))
+    damping = np.diag([0.0, 1.0, 1.0]) * 0.05 * len(points)
+    for _ in range(6):
+        weighted = plane * weights[:, None]
+        fit = np.linalg.solve(weighted.T @ plane + damping, weighted.T @ ratio)
+        miss = (ratio - plane @ fit) @ LUMINANCE
+        spread = max(1.4826 * float(np.median(np.abs(miss))), 0.02)
+        weights = 1 / (1 + (miss / (2 * spread)) ** 2) ** 2
+    inside = (cells - region.centre) / region.size / np.maximum(radius, 1)[:, None]
+    gain = np.column_stack([np.ones(len(cells)), inside]) @ fit
+    light = gain.mean(1, keepdims=True)
+    tint = np.clip(fit[0] - fit[0].mean(), -TINT_LIMIT, TINT_LIMIT)
+    return np.exp(np.clip(light, -LIGHT_LIMIT, LIGHT_LIMIT) + tint).astype(np.float32)
+
+
+def saturation(source: Field) -> float:
+    """Factor 0..1 for the surrogate's chroma: below 1 where the source's skin [N, 3] has next to none, as in grey
+    pictures."""
+    light = source.mean(1, keepdims=True)
+    chroma = np.abs(source - light).sum(1) / (light[:, 0] + DARK)
+    return float(np.clip(np.median(chroma) / NO_CHROMA - 0.1, 0, 1))
+
+
+def desaturate(picture: Field, factor: float) -> Field:
+    """The picture [..., 3] with its chroma times a factor; at 0 the channels are equal."""
+    if factor >= 1:
+        return picture
+    grey = (picture @ LUMINANCE)[..., None]
+    return np.asarray(grey + (picture - grey) * factor, np.float32)
+
+
+def evenness(source: Field, surrogate: Field) -> tuple[float, Field]:
+    """How far the surrogate's skin must go towards one tone (1: not at all), and that tone [3], luminance 1.
+
+    Overexposed or blotchy skin keeps its highlights' white and its shadows' red under any gain, which then turn
+    green and pink; the spread of tones is brought to the source's. Both [N, 3] are mean colours of the same skin.
+    """
+    tones = [skin / np.maximum(skin @ LUMINANCE, 1)[:, None] for skin in (source, surrogate)]
+    middles = [np.median(tone, axis=0) for tone in tones]
+    spreads = [float(np.median(np.abs(t - m).max(1))) for t, m in zip(tones, middles, strict=True)]
+    factor = np.clip(spreads[0] / max(spreads[1], 1e-3), MOST_EVEN, 1)
+    return float(factor), middles[1].astype(np.float32)
+
+
+def relight(surrogate: Field, gain: Field, skin: Field, feature: Field, even: tuple[float, Field]) -> Field:
+    """The surrogate [h, w, 3] in the source's light.
+
+    What is bluer or greener than grey around the face is neither hair nor skin but the surrogate's own clothes or
+    background, and loses its colour (not under a light that makes skin itself blue).
+
+    Args:
+        gain: [h, w, 3]; features take only their share of it.
+        skin: [h, w] where tones are evened, 0..1.
+        feature: [h, w] eyes and mouth, 0..1.
+        even: of `evenness`.
+    """
+    gain = 1 + (gain - 1) * masks.channels(1 - (1 - FEATURE_SHARE) * feature)
+    lit = np.clip((surrogate + DARK) * gain - DARK, 0, 255, dtype=np.float32)
+    factor, tone = even
+    grey = cv2.cvtColor(lit, cv2.COLOR_RGB2GRAY)
+    if factor < 0.95:
+        share = masks.channels((1 - factor) * skin * (1 - feature))
+        lit += (cv2.merge([grey * level for level in tone.tolist()]) - lit) * share
+    if tone[0] > tone[2]:
+        red, green, blue = cv2.split(lit)
+        cold = np.clip((np.maximum(green, blue) - red) / COLD, 0, 1) * (1 - skin)
+        lit += (masks.channels(grey) - lit) * masks.channels(cold)
+    return lit
+
+
+def features(region: Region, mesh: NDArray[np.float32]) -> Field:
+    """How far [h, w] a pixel is eye or open mouth, 0..1: these stay white when skin is darkened."""
+    mask = np.zeros(region.mask.shape, np.float32)
+    for ring in (*masks.EYES, masks.MOUTH):
+        polygon = np.round((mesh[ring, :2] - region.offset) * 16).astype(np.int32)
+        cv2.fillPoly(mask, [polygon], 1.0, shift=4)
+    return cv2.GaussianBlur(mask, (0, 0), max(0.5, 0.012 * region.size))
+
+
+def membrane(
+    region: Region, around: Picture, usable: NDArray[np.bool_], surrogate: Field
+) -> tuple[Field, Field] | None:
+    """The picture's colours around a region, and what the surrogate lacks to meet them, each [g*g, 3] on the
+    region's grid, carried smoothly over the region.
+
+    Args:
+        around: window of the picture [h, w, 3].
+        usable: where it may be looked at [h, w]: outside this and every other replaced region.
+        surrogate: window of the surrogate [h, w, 3].
+
+    Returns:
+        None where nothing around the region may be looked at.
+    """
+    share = 1 + 0.5 * region.feather / (region.size * region.scale)
+    border = masks.resample(masks.scaled(region.polygon, share), 2 * masks.GRID)
+    at = border - region.offset
+    visible = usable.astype(np.uint8) * 255
+    colours, seen = sample(cv2.bitwise_and(around, cv2.merge([visible] * 3)), at), sample(visible, at)[:, 0] / 255
+    height, width = usable.shape
+    weights = np.where(((at >= 0) & (at < [width, height])).all(1) & (seen > 0.2), seen, 0)
+    if weights.sum() < 1:
+        return None
+    outside = colours / np.maximum(seen, 0.05)[:, None]
+    both = np.concatenate([outside, outside - sample(surrogate, at)], 1)
+    smooth = masks.spread(region.grid()[0], border, both, weights)
+    return smooth[:, :3], smooth[:, 3:]
+
+
+def _bands(grey: Field) -> tuple[float, float]:
+    fine = cv2.GaussianBlur(grey, (0, 0), 1.0)
+    coarse = cv2.GaussianBlur(fine, (0, 0), 2.0)
+    return float(np.std(grey - fine)), float(np.std(fine - coarse))
+
+
+def noise(grey: Field) -> float:
+    """Standard deviation of the noise in a grey picture [h, w] (Immerkaer 1996, with a median against texture)."""
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+    response = np.abs(cv2.filter2D(grey, cv2.CV_32F, kernel))
+    return float(np.median(response[::2, ::2])) / (0.6745 * 6)
+
+
+def blur_to_match(source: Field, surrogate: Field) -> float:
+    """Gaussian blur (px) after which the surrogate [h, w] is no sharper than the source [h, w]."""
+    fine, coarse = _bands(source)
+    fine = float(np.sqrt(max(fine**2 - noise(source) ** 2, 1e-6)))
+    wanted = 1.1 * fine / max(coarse, 1e-3)
+    for sigma in BLURS:
+        fine, coarse = _bands(cv2.GaussianBlur(surrogate, (0, 0), sigma) if sigma else surrogate)
+        if fine <= wanted * max(coarse, 1e-3):
+            return sigma
+    return BLURS[-1]
+
+
+def grain(source: Field, surrogate: Field, size: float) -> float:
+    """Standard deviation of the noise that the surrogate [h, w] lacks against the source [h, w], in a face of this
+    size (px)."""
+    level = np.sqrt(np.clip(noise(source) ** 2 - noise(surrogate) ** 2, 0, MAX_GRAIN**2))
+    return float(level * np.clip((size - GRAIN_SIDE[0]) / (GRAIN_SIDE[1] - GRAIN_SIDE[0]), 0, 1))

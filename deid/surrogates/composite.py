@@ -1,0 +1,237 @@
+"""Put surrogates in the place of faces, at the picture's own resolution.
+
+Every region is emptied first and filled after that, so no source pixel of any face's region can survive, whatever
+overlaps and whatever fails. All blending with the source happens outside the regions.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from deid import config
+from deid.errors import FaceError
+from deid.interfaces import Face, Picture
+from deid.surrogates import colour, masks
+from deid.surrogates.cover import COLOUR, cover_in_place
+from deid.surrogates.masks import Field, Points, Region
+
+OUTLINE_SHARE = 0.5  # weight of the outline in the alignment, all its points together, against the features
+OUTLINE_PULL = 1.0  # part of the way that the surrogate's outline is drawn to the source's when the region ends there
+PULL_REACH = 0.6  # region scale, above the outline, at which it is not drawn at all
+UNLIKE = 60.0  # grey levels between surrogate and surroundings from which they are different things
+INNER = 0.5  # radius, in outlines, within which the surrogate's own geometry is untouched
+
+
+def composite_all(picture: Picture, faces: Sequence[Face], region: config.Region) -> Picture:
+    """A new picture with every face replaced, or covered where that fails.
+
+    Sets `status` of each face to "replaced" or "covered", and `failure` to "composite_failed" where only this
+    step failed. Small faces first, as these stand behind; pixels away from all faces stay as they are.
+
+    Raises:
+        FaceError: a face could be neither replaced nor covered; nothing may go out.
+    """
+    result = picture.copy()
+    hidden = np.zeros(picture.shape[:2], np.bool_)
+    order = sorted(range(len(faces)), key=lambda n: (faces[n].height, n))
+    regions = {n: found for n in order if (found := _region(faces[n], region, picture.shape)) is not None}
+    for place in regions.values():
+        result[place.window][place.mask] = COLOUR
+        hidden[place.window] |= place.mask
+    for n in order:
+        face = faces[n]
+        if n in regions and _replaced(picture, result, hidden, face, regions[n]):
+            face.status = "replaced"
+            continue
+        face.failure = face.failure or "composite_failed"
+        cover_in_place(result, face, region)
+        face.status = "covered"
+    return result
+
+
+def composite(picture: Picture, face: Face, region: config.Region) -> Picture:
+    """A new picture with one face replaced.
+
+    Raises:
+        FaceError: the surrogate cannot be put in place.
+    """
+    place = masks.region(face, region, picture.shape)
+    result, hidden = picture.copy(), np.zeros(picture.shape[:2], np.bool_)
+    result[place.window][place.mask], hidden[place.window] = COLOUR, place.mask
+    paste(picture, result, hidden, face, place)
+    return result
+
+
+def _region(face: Face, options: config.Region, shape: tuple[int, ...]) -> Region | None:
+    """None when the face is to be covered."""
+    if face.failure or face.surrogate is None or face.surrogate_mesh is None:
+        return None
+    try:
+        return masks.region(face, options, shape)
+    except FaceError:
+        return None
+
+
+def _replaced(source: Picture, result: Picture, hidden: NDArray[np.bool_], face: Face, region: Region) -> bool:
+    try:
+        paste(source, result, hidden, face, region)
+    except Exception:  # noqa: BLE001 - fail closed: whatever went wrong, the face is covered
+        return False
+    return True
+
+
+def paste(source: Picture, result: Picture, hidden: NDArray[np.bool_], face: Face, region: Region) -> None:
+    """Put one surrogate into `result`, in which the region has been emptied.
+
+    Args:
+        source: the picture as it was; only smooth and scalar quantities are taken from it.
+        hidden: [H, W] regions of all faces that are emptied and not yet replaced; this one's is taken out.
+
+    Raises:
+        FaceError: the surrogate does not fill the whole region.
+    """
+    if face.surrogate is None or face.surrogate_mesh is None or face.mesh is None:
+        raise FaceError("composite_failed")
+    around, usable = result[region.window], ~hidden[region.window]
+    surrogate = _matched(source, face, region)
+    surrogate = _joined(surrogate, around, usable, region)
+    surrogate = _textured(surrogate, source[region.window], region)
+    alpha = region.alpha()
+    if (alpha < 1)[region.mask].any() or not np.isfinite(cv2.sumElems(surrogate)).all():
+        raise FaceError("composite_failed")
+    around[:] = cv2.convertScaleAbs(around + (surrogate - around) * masks.channels(alpha))
+    hidden[region.window] &= ~region.mask
+
+
+def fit_size(
+    picture: Picture, mesh: NDArray[np.float32], face: Face, sizes: Sequence[int]
+) -> tuple[Picture, NDArray[np.float32]]:
+    """A surrogate [S, S, 3] and its mesh [468, 3] at the least of `sizes` (px) that its place in the picture needs.
+
+    Raises:
+        FaceError: the face has no usable mesh.
+    """
+    if face.mesh is None:
+        raise FaceError("composite_failed")
+    side = picture.shape[0]
+    needed = side / similarity(face.mesh, mesh)[0]
+    size = min(side, next((s for s in sorted(sizes) if s >= 0.9 * needed), max(sizes)))
+    if size == side:
+        return picture, mesh
+    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA), (mesh * (size / side)).astype(np.float32)
+
+
+def similarity(mesh: NDArray[np.float32], surrogate_mesh: NDArray[np.float32]) -> tuple[float, NDArray[np.float64]]:
+    """Scale, and matrix [2, 3], of the similarity that takes the face's pixels to the surrogate's.
+
+    Least squares over features and outline (Umeyama 1991, in complex numbers; no mirroring).
+    """
+    rows = np.concatenate([masks.ANCHORS, masks.OVAL])
+    weights = np.concatenate(
+        [
+            np.full(len(masks.ANCHORS), 1 / len(masks.ANCHORS)),
+            np.full(len(masks.OVAL), OUTLINE_SHARE / len(masks.OVAL)),
+        ]
+    )
+    weights /= weights.sum()
+    here = mesh[rows, :2].astype(np.float64) @ [1, 1j]
+    there = surrogate_mesh[rows, :2].astype(np.float64) @ [1, 1j]
+    from_mean, to_mean = weights @ here, weights @ there
+    turn = (weights * np.conj(here - from_mean)) @ (there - to_mean) / (weights @ np.abs(here - from_mean) ** 2)
+    shift = to_mean - turn * from_mean
+    scale = float(np.abs(turn))
+    if not 1e-4 < scale < 1e4:
+        raise FaceError("composite_failed")
+    return scale, np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+
+
+def _matched(source: Picture, face: Face, region: Region) -> Field:
+    """The surrogate warped to the window, [h, w, 3] 0..255, in the light and tint of the source."""
+    assert face.surrogate is not None
+    assert face.surrogate_mesh is not None
+    assert face.mesh is not None
+    scale, matrix = similarity(face.mesh, face.surrogate_mesh)
+    points = face.mesh[masks.SKIN, :2].astype(np.float64)
+    skin = colour.sample(source[region.window], points - region.offset)
+    painted = colour.sample(face.surrogate, face.surrogate_mesh[masks.SKIN, :2].astype(np.float64))
+    chroma = colour.saturation(skin)
+    painted = colour.desaturate(painted, chroma)
+    gain = colour.gains(region, skin, painted, points)
+    even = colour.evenness(skin, (painted + colour.DARK) * np.median(gain, axis=0) - colour.DARK)
+    placed = (face.surrogate_mesh[:, :2] - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
+    return colour.relight(
+        colour.desaturate(_warp(face, region, scale, matrix), chroma),
+        region.enlarge(gain),
+        region.enlarge(1 - masks.smoothstep((region.grid()[1] - 0.85) / 0.3)),
+        colour.features(region, placed.astype(np.float32)),
+        even,
+    )
+
+
+def _warp(face: Face, region: Region, scale: float, matrix: NDArray[np.float64]) -> Field:
+    assert face.surrogate is not None
+    assert face.surrogate_mesh is not None
+    assert face.mesh is not None
+    picture = face.surrogate
+    cells, radius = region.grid()
+    pull = OUTLINE_PULL * (1 - masks.smoothstep((region.scale - 1) / PULL_REACH))
+    ring = face.mesh[masks.OVAL, :2].astype(np.float64)
+    apart = face.surrogate_mesh[masks.OVAL, :2] - (ring @ matrix[:, :2].T + matrix[:, 2])
+    ramp = pull * masks.smoothstep((radius - INNER) / (1 - INNER))
+    moved = region.enlarge(masks.spread(cells, ring, apart, np.ones(len(ring))) * ramp[:, None])
+    height, width = region.mask.shape
+    x = (np.arange(width) + region.offset[0]).astype(np.float32)
+    y = (np.arange(height) + region.offset[1]).astype(np.float32)[:, None]
+    a, b, c = np.moveaxis(matrix.astype(np.float32), 1, 0)
+    at = [a[axis] * x + (b[axis] * y + c[axis]) + moved[..., axis] for axis in (0, 1)]
+    if scale > 1:
+        size = max(8, round(picture.shape[0] / scale))
+        shrink = size / picture.shape[0]
+        picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+        at = [(field + 0.5) * shrink - 0.5 for field in at]
+    warped = cv2.remap(picture, at[0], at[1], cv2.INTER_CUBIC, None, cv2.BORDER_REFLECT_101)
+    return warped.astype(np.float32)
+
+
+def _joined(surrogate: Field, around: Picture, usable: NDArray[np.bool_], region: Region) -> Field:
+    """The surrogate, drawn towards the picture's colours at the region's border, and not at all inside the face.
+
+    Where the two differ little (skin and skin, hair and hair) the difference is taken out and the surrogate's
+    texture stays; where they differ much (hair and background) the surrogate fades into the smooth surroundings.
+    """
+    found = colour.membrane(region, around, usable, surrogate)
+    if found is None:
+        return surrogate
+    surroundings, lacking = found
+    inner = min(1.0, region.scale - 0.2)
+    ramp = masks.smoothstep((region.grid()[1] - inner) / (region.scale - inner))[:, None]
+    unlike = masks.smoothstep(np.abs(lacking).max(1, keepdims=True) / UNLIKE - 0.3)
+    free = masks.smoothstep((region.scale - 1) / 0.3)
+    faded = masks.channels(region.enlarge(ramp**2 * unlike * free))
+    shifted = surrogate + region.enlarge(ramp * lacking * (1 - unlike * (1 - free)))
+    return np.clip(shifted + (region.enlarge(surroundings) - shifted) * faded, 0, 255)
+
+
+def _textured(surrogate: Field, source: Picture, region: Region) -> Field:
+    """The source's sharpness and grain, both measured in the middle of the face."""
+    low = np.maximum(np.floor(masks.scaled(region.outline, 0.6).min(0) - region.offset), 0).astype(int)
+    high = np.ceil(masks.scaled(region.outline, 0.6).max(0) - region.offset).astype(int)
+    inner = (slice(low[1], high[1]), slice(low[0], high[0]))
+    here = source[inner].astype(np.float32) @ colour.LUMINANCE
+    there = np.asarray(surrogate[inner] @ colour.LUMINANCE, np.float32)
+    if min(here.shape) < 8:
+        return surrogate
+    blur = colour.blur_to_match(here, there)
+    if blur:
+        surrogate = cv2.GaussianBlur(surrogate, (0, 0), blur)
+        there = cv2.GaussianBlur(there, (0, 0), blur)
+    level = colour.grain(here, there, region.size)
+    if level > 0.3:
+        rng = np.random.default_rng(surrogate.shape[:2])
+        surrogate = surrogate + masks.channels(level * rng.standard_normal(surrogate.shape[:2], np.float32))
+    return surrogate
+
+
+__all__ = ["Points", "composite", "composite_all", "fit_size", "paste", "similarity"]

@@ -1,0 +1,124 @@
+"""Face generators: styles in, pictures out."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from deid.errors import ConfigError, ModelError
+from deid.models import mobilestylegan
+
+ENGINES = ("auto", "torch", "openvino")
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# Where CenterFace sees the points of a face in a generated picture, in units of its side: medians of 748 pictures.
+FFHQ_DETECTION_POINTS = np.array(
+    [[0.368, 0.476], [0.632, 0.476], [0.500, 0.621], [0.388, 0.728], [0.612, 0.728]], np.float32
+)
+_CUDA_BATCH = 16  # styles in one pass; on CPU one at a time is fastest: the features stay in the caches
+
+Synthesis = Callable[[Tensor], Tensor]  # styles [N, 512] on the CPU to pictures [N, 3, 1024, 1024], -1..1
+
+
+class MobileStyleGANGenerator:
+    """MobileStyleGAN trained on FFHQ; `deid.models.mobilestylegan` is the network.
+
+    Args:
+        files: the model's files by base name, from the model store.
+        threads: of the CPU, for one call; set for the whole process, as PyTorch has it.
+        device: "cpu" or "cuda".
+        engine: "torch", "openvino" (CPU only), or "auto": PyTorch, which measures faster.
+        precision: of the features, "float32", "bfloat16", or "auto": bfloat16 where the processor has instructions
+            for it (AMX, CUDA from compute capability 8), else float32. bfloat16 moves pixels by half a level of
+            255 on average.
+        size: side of the pictures in pixels, 1 to 1024; smaller than 1024 is averaged down.
+
+    Raises:
+        ConfigError: an option has no such value.
+        ModelError: the files are not the expected ones.
+    """
+
+    style_dim = mobilestylegan.STYLE_DIM
+    latent_dim = mobilestylegan.STYLE_DIM
+
+    def __init__(
+        self,
+        files: Mapping[str, Path],
+        threads: int = 1,
+        device: str = "cpu",
+        engine: str = "auto",
+        precision: str = "auto",
+        size: int = mobilestylegan.SIDE,
+    ) -> None:
+        if engine not in ENGINES or (engine == "openvino" and device != "cpu"):
+            raise ConfigError(f"generator: engine {engine!r} on {device}: use one of {', '.join(ENGINES)}")
+        if precision not in ("auto", *PRECISIONS):
+            raise ConfigError(f"generator: precision {precision!r}: use auto, {', '.join(PRECISIONS)}")
+        if not 1 <= size <= mobilestylegan.SIDE:
+            raise ConfigError(f"generator: size {size}: use 1 to {mobilestylegan.SIDE} pixels")
+        self.size = size
+        self.batch = 1 if device == "cpu" else _CUDA_BATCH
+        torch.set_num_threads(threads)
+        self._mapping = mobilestylegan.load_mapping(files)
+        if engine == "openvino":
+            self._synthesis = _openvino_synthesis(files, threads, precision)
+        else:
+            self._synthesis = _torch_synthesis(files, device, precision)
+
+    def map(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Styles [N, 512] of latents [N, 512] drawn from a standard normal distribution."""
+        with torch.inference_mode():
+            styles = self._mapping(torch.from_numpy(np.ascontiguousarray(latents, np.float32)))
+        return np.asarray(styles.numpy())
+
+    def generate(self, styles: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Pictures [N, size, size, 3] RGB of styles [N, 512]."""
+        given = torch.from_numpy(np.array(styles, np.float32))
+        pictures = np.empty((len(given), self.size, self.size, 3), np.uint8)
+        with torch.inference_mode():
+            for start in range(0, len(given), self.batch):
+                part = slice(start, start + self.batch)
+                pictures[part] = _pixels(self._synthesis(given[part]), self.size).cpu().numpy()
+        return pictures
+
+
+def _pixels(pictures: Tensor, size: int) -> Tensor:
+    """uint8 [N, size, size, 3] of float pictures [N, 3, S, S], -1..1."""
+    levels = pictures.add(1).mul_(127.5).clamp_(0, 255)
+    if size != pictures.shape[-1]:
+        levels = F.interpolate(levels, size=(size, size), mode="area")
+    return levels.round_().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _torch_synthesis(files: Mapping[str, Path], device: str, precision: str) -> Synthesis:
+    if precision == "auto":
+        precision = "bfloat16" if _fast_bfloat16(device) else "float32"
+    network = mobilestylegan.load_synthesis(files, PRECISIONS[precision])
+    network.to(device)
+    return lambda styles: network(styles.to(device))
+
+
+def _fast_bfloat16(device: str) -> bool:
+    if device == "cpu":
+        return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+    return torch.cuda.get_device_capability(device)[0] >= 8
+
+
+def _openvino_synthesis(files: Mapping[str, Path], threads: int, precision: str) -> Synthesis:
+    import openvino
+
+    hint = "bf16" if precision == "bfloat16" else "f32"
+    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}
+    core = openvino.Core()
+    try:
+        model = core.read_model(files["SynthesisNetwork.xml"], files["SynthesisNetwork.bin"])
+    except (KeyError, RuntimeError) as error:
+        raise ModelError(
+            f"SynthesisNetwork: OpenVINO cannot read it ({type(error).__name__}); fetch it again"
+        ) from error
+    compiled = core.compile_model(model, "CPU", options)
+    return lambda styles: torch.from_numpy(compiled(styles.numpy())[0])

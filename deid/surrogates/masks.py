@@ -1,0 +1,177 @@
+"""Which pixels of a picture a face's surrogate replaces: the face outline, scaled about its centre.
+
+The outline is the convex hull of the whole mesh, not only of its 36 oval points, so that nothing of a turned face
+(a nose in profile) sticks out. The replaced region is a plain polygon; a segmented head (hair, ears, neck) would
+replace `Region.mask` and nothing else.
+
+Mesh indices are those of MediaPipe's 468-point face mesh.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from deid import config
+from deid.errors import FaceError
+from deid.interfaces import Face
+
+Points = NDArray[np.float64]  # [N, 2] x, y in pixels
+Field = NDArray[np.float32]  # [h, w] or [h, w, C]
+
+OVAL = np.array(
+    [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377]
+    + [152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]
+)
+EYES = (
+    np.array([33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246]),
+    np.array([263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466]),
+)
+MOUTH = np.array([78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191])
+LIPS = np.array([61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185])
+BROWS = np.array([276, 283, 282, 295, 285, 300, 293, 334, 296, 336, 46, 53, 52, 65, 55, 70, 63, 105, 66, 107])
+# Eye corners, bridge, tip and wings of the nose, mouth corners: what a face is aligned on.
+ANCHORS = np.array([33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 2, 98, 327, 61, 291])
+SKIN = np.setdiff1d(np.arange(468), np.concatenate([*EYES, MOUTH, LIPS, BROWS]))
+
+MIN_SIDE = 4.0  # px; an outline below it has no shape left
+DETECTION_REACH = 1.35  # the detector's five points must lie within the outline scaled by this
+GRID = 32  # cells a side on which smooth fields are computed
+
+
+def outline(mesh: NDArray[np.float32]) -> Points:
+    """Face outline [M, 2] of a mesh [468, 2 or 3]: its convex hull.
+
+    Raises:
+        FaceError: not finite, or smaller than `MIN_SIDE`.
+    """
+    if mesh.ndim != 2 or not len(mesh) > OVAL.max() or not np.isfinite(mesh).all():
+        raise FaceError("composite_failed")
+    hull = cv2.convexHull(mesh[:, :2].astype(np.float32))[:, 0].astype(np.float64)
+    if np.ptp(hull, axis=0).min() < MIN_SIDE:
+        raise FaceError("composite_failed")
+    return hull
+
+
+def centre(polygon: Points) -> Points:
+    """Centre of area [2] of a polygon [M, 2]."""
+    following = np.roll(polygon, -1, axis=0)
+    cross = polygon[:, 0] * following[:, 1] - following[:, 0] * polygon[:, 1]
+    if abs(cross.sum()) < 1e-9:
+        return np.asarray(polygon.mean(0))
+    return np.asarray(((polygon + following) * cross[:, None]).sum(0) / (3 * cross.sum()))
+
+
+def scaled(polygon: Points, scale: float) -> Points:
+    """The polygon scaled about its centre of area."""
+    middle = centre(polygon)
+    return middle + (polygon - middle) * scale
+
+
+def fill(polygon: Points, shape: tuple[int, int], offset: Points) -> NDArray[np.bool_]:
+    """Mask [h, w] of a window at `offset` (x, y): every pixel that the polygon touches, and one more around it."""
+    mask = np.zeros(shape, np.uint8)
+    cv2.fillPoly(mask, [np.round((polygon - offset) * 16).astype(np.int32)], 1, shift=4)
+    return cv2.dilate(mask, np.ones((3, 3), np.uint8)).astype(np.bool_)
+
+
+@dataclass(frozen=True)
+class Region:
+    """Replaced region of one face, in a window of the picture."""
+
+    outline: Points  # [M, 2] face outline, pixels of the picture
+    centre: Points  # [2]
+    scale: float
+    polygon: Points  # [M, 2] outline times scale
+    feather: float  # px, outside the polygon
+    window: tuple[slice, slice]  # rows, columns: polygon and feather, clipped to the picture
+    mask: NDArray[np.bool_]  # [h, w] of the window: what must be replaced entirely
+
+    @property
+    def offset(self) -> Points:
+        """x, y of the window's first pixel."""
+        return np.array([self.window[1].start, self.window[0].start], np.float64)
+
+    @property
+    def size(self) -> float:
+        """Height and width of the face outline, geometric mean, px."""
+        return float(np.sqrt(np.prod(np.ptp(self.outline, axis=0))))
+
+    def alpha(self) -> Field:
+        """Opacity [h, w] of the surrogate: 1 in the region, falling to 0 over the feather outside it."""
+        away = cv2.distanceTransform((~self.mask).astype(np.uint8), cv2.DIST_L2, 3)
+        return 1 - smoothstep(away / self.feather)
+
+    def grid(self) -> tuple[Points, Field]:
+        """Cell centres [g*g, 2] of a coarse grid over the window, and their radius [g*g]: 0 at the centre, 1 on
+        the outline, `scale` on the region's border."""
+        height, width = self.mask.shape
+        x = (np.arange(GRID) + 0.5) * width / GRID - 0.5 + self.offset[0]
+        y = (np.arange(GRID) + 0.5) * height / GRID - 0.5 + self.offset[1]
+        cells = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+        edge = self.outline - self.centre
+        angles, order = np.unique(np.arctan2(edge[:, 1], edge[:, 0]), return_index=True)
+        reach = np.hypot(edge[:, 0], edge[:, 1])[order]
+        arm = cells - self.centre
+        limit = np.interp(np.arctan2(arm[:, 1], arm[:, 0]), angles, reach, period=2 * np.pi)
+        return cells, (np.hypot(arm[:, 0], arm[:, 1]) / limit).astype(np.float32)
+
+    def enlarge(self, field: NDArray[np.floating]) -> Field:
+        """A field [g*g, ...] of the coarse grid, at the window's resolution."""
+        cells = np.asarray(field, np.float32).reshape(GRID, GRID, -1)
+        return cv2.resize(cells, self.mask.shape[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def region(face: Face, options: config.Region, shape: tuple[int, ...]) -> Region:
+    """Replaced region of a face in a picture of this shape.
+
+    Raises:
+        FaceError: no usable mesh, a mesh that is not where the detector saw the face, or all outside the picture.
+    """
+    if face.mesh is None:
+        raise FaceError("composite_failed")
+    edge = outline(face.mesh)
+    reach = scaled(edge, DETECTION_REACH).astype(np.float32)
+    if any(cv2.pointPolygonTest(reach, (float(x), float(y)), False) < 0 for x, y in face.points):
+        raise FaceError("composite_failed")
+    polygon = scaled(edge, options.scale)
+    feather = max(1.0, options.feather * float(np.ptp(edge[:, 1])))
+    first = np.maximum(np.floor(polygon.min(0) - feather) - 2, 0)
+    last = np.minimum(np.ceil(polygon.max(0) + feather) + 3, [shape[1], shape[0]])
+    if (last - first < 1).any():
+        raise FaceError("composite_failed")
+    window = (slice(int(first[1]), int(last[1])), slice(int(first[0]), int(last[0])))
+    extent = (int(last[1] - first[1]), int(last[0] - first[0]))
+    return Region(edge, centre(edge), options.scale, polygon, feather, window, fill(polygon, extent, first))
+
+
+def smoothstep(values: NDArray[np.floating]) -> Field:
+    """0 below 0, 1 above 1, cubic between."""
+    t = np.clip(values, 0, 1).astype(np.float32)
+    return np.asarray(t * t * (3 - 2 * t), np.float32)
+
+
+def spread(cells: Points, points: Points, values: NDArray[np.floating], weights: NDArray[np.floating]) -> Field:
+    """Smooth extension [len(cells), C] of values [N, C] at points [N, 2] along a closed curve.
+
+    Inverse squared distances: on a disk with evenly spaced points this is its Poisson kernel, so the result is
+    close to the harmonic membrane of gradient-domain blending (Perez et al. 2003) without solving for it.
+    """
+    apart = np.subtract.outer(cells[:, 0], points[:, 0]) ** 2 + np.subtract.outer(cells[:, 1], points[:, 1]) ** 2
+    step = np.ptp(points, axis=0).max() / len(points)
+    closeness = weights / (apart + 0.25 * step**2 + 1e-6)
+    return np.asarray(closeness @ values / closeness.sum(1, keepdims=True), np.float32)
+
+
+def resample(polygon: Points, count: int) -> Points:
+    """Points [count, 2] evenly spaced along a closed polygon [M, 2]."""
+    closed = np.concatenate([polygon, polygon[:1]])
+    steps = np.concatenate([[0], np.hypot(*np.diff(closed, axis=0).T).cumsum()])
+    at = np.linspace(0, steps[-1], count, endpoint=False)
+    return np.stack([np.interp(at, steps, closed[:, axis]) for axis in (0, 1)], 1)
+
+
+def channels(field: Field) -> Field:
+    """A field [h, w] as three equal channels [h, w, 3]: far quicker to multiply with than broadcasting."""
+    return cv2.merge([field, field, field])

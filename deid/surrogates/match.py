@@ -1,0 +1,99 @@
+"""Which gallery identities are averaged into a person's surrogate.
+
+`nearest` is the k-Same of Newton, Sweeney and Malin (2005) as face de-identification papers use it: natural, but
+the k most similar identities look like the person, so recognizers still find him. `distant` draws at random among
+those beyond a margin from the person, and is the default.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deid import config
+from deid.errors import ConfigError, FaceError
+from deid.interfaces import Gallery
+
+Indices = NDArray[np.int64]
+UNKNOWN = -1  # sex
+
+
+def check(match: config.Match, gallery: Gallery) -> None:
+    """Raises ConfigError when the gallery cannot give k different identities; called before any work."""
+    if match.k > len(gallery):
+        raise ConfigError(
+            f"match.k is {match.k}, but the gallery holds {len(gallery)} identities; "
+            "lower match.k or build a larger gallery"
+        )
+
+
+def distances(embeddings: NDArray[np.float32], gallery: Gallery) -> NDArray[np.float64]:
+    """Euclidean distances [..., N] of embeddings [..., dim] to the gallery's identities.
+
+    Row by row and without the |a|^2 - 2ab + |b|^2 shortcut: a face's draw must not depend on its batch.
+
+    Raises:
+        FaceError: an embedding is not finite, or of another embedder (other length).
+    """
+    people = np.asarray(embeddings, np.float64)
+    entries = gallery.embeddings.astype(np.float64)
+    if people.shape[-1:] != entries.shape[1:] or not np.isfinite(people).all():
+        raise FaceError("match_failed")
+    rows = [np.sqrt(((entries - person) ** 2).sum(1)) for person in people.reshape(-1, entries.shape[1])]
+    return np.array(rows).reshape(*people.shape[:-1], len(entries))
+
+
+def nearest(embedding: NDArray[np.float32], gallery: Gallery, k: int) -> Indices:
+    """The k nearest identities [..., k] of embeddings [..., dim], nearest first; ties by gallery order.
+
+    Raises:
+        FaceError: the gallery holds fewer than k identities, or the embedding cannot be used.
+    """
+    if not 1 <= k <= len(gallery):
+        raise FaceError("match_failed")
+    return np.argsort(distances(embedding, gallery), axis=-1, kind="stable")[..., :k].astype(np.int64)
+
+
+def distant(
+    embedding: NDArray[np.float32],
+    gallery: Gallery,
+    k: int,
+    margin: float,
+    rng: np.random.Generator,
+    sex: int = UNKNOWN,
+) -> Indices:
+    """k different identities [k], in ascending order, drawn among those at least `margin` from embedding [dim].
+
+    Drawn among identities of the person's apparent sex where it is known and these give k, else among all. The
+    margin always holds.
+
+    Args:
+        sex: the person's apparent sex, 1 male, 0 female, -1 not known; the gallery's `sex` attribute [N] is the
+            probability of male, or the same classes.
+
+    Raises:
+        FaceError: fewer than k identities lie beyond the margin, or the embedding cannot be used.
+    """
+    return draw(distances(embedding, gallery), gallery, k, margin, rng, sex)
+
+
+def draw(
+    distance: NDArray[np.float64],
+    gallery: Gallery,
+    k: int,
+    margin: float,
+    rng: np.random.Generator,
+    sex: int = UNKNOWN,
+) -> Indices:
+    """`distant` from one row [N] of `distances`, for callers that hold a batch."""
+    beyond = distance >= margin
+    alike = beyond & _same_sex(gallery, sex)
+    pool = np.flatnonzero(alike if alike.sum() >= k else beyond)
+    if not 1 <= k <= len(pool):
+        raise FaceError("match_failed")
+    return np.sort(rng.choice(pool, size=k, replace=False)).astype(np.int64)
+
+
+def _same_sex(gallery: Gallery, sex: int) -> NDArray[np.bool_]:
+    if sex == UNKNOWN or "sex" not in gallery.attributes:
+        return np.ones(len(gallery), np.bool_)
+    likelihood = np.asarray(gallery.attributes["sex"], np.float64)
+    return (likelihood >= 0.5) == bool(sex) if sex in (0, 1) else np.zeros(len(gallery), np.bool_)
