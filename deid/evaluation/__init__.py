@@ -1,0 +1,1 @@
+"""Re-identification, utility, and the recognizers that measure them."""
