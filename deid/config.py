@@ -30,12 +30,17 @@ class Input(Section):
 class Output(Section):
     uri: str  # empty or missing folder or prefix; one sub-folder a run
     format: Literal["webdataset"] = "webdataset"
-    image_format: Literal["same", "jpg", "png", "webp"] = "same"  # same: JPEG, PNG and WebP stay, others become PNG
+    image_format: Literal["same", "jpg", "png", "webp"] = (
+        "same"  # same: JPEG, PNG and WebP stay, others become PNG
+    )
     quality: int = Field(95, ge=1, le=100)  # JPEG and WebP
 
 
 class Models(Section):
-    accept: tuple[LicenceClass, ...] = ("clean", "permissive")  # classes of model licence that the user accepts
+    accept: tuple[LicenceClass, ...] = (
+        "clean",
+        "permissive",
+    )  # classes of model licence that the user accepts
     cache: str | None = None  # folder; default: DEID_MODEL_CACHE, else the user's cache folder
     mirror: str | None = None  # folder or s3:// prefix looked in before the package registry
 
@@ -50,13 +55,17 @@ class Part(Section):
 class Match(Section):
     method: Literal["distant", "nearest"] = "distant"
     k: int = Field(5, ge=1)  # gallery identities averaged, weights 1/k
-    margin: float = Field(0.8, ge=0)  # distant: least embedding distance (Euclidean) of each identity from the person
+    margin: float = Field(
+        0.8, ge=0
+    )  # distant: least embedding distance (Euclidean) of each identity from the person
     same_sex: bool = True  # distant: among identities of the person's apparent sex where it is known
 
 
 class Region(Section):
     scale: float = Field(1.3, ge=0.5, le=3)  # replaced region as a multiple of the face outline
-    feather: float = Field(0.08, ge=0, le=0.5)  # width of the soft border, in face heights, outside the region
+    feather: float = Field(
+        0.08, ge=0, le=0.5
+    )  # width of the soft border, in face heights, outside the region
 
 
 class Limits(Section):
@@ -110,7 +119,9 @@ class Config(Section):
     unit_size: int = Field(64, ge=1)  # pictures in one output shard
     stages: Stages = Stages()
     cluster: Cluster = Cluster()
-    seed: int | None = None  # None: a fresh secret a run. A number makes ids and draws repeatable, so linkable:
+    seed: int | None = (
+        None  # None: a fresh secret a run. A number makes ids and draws repeatable, so linkable:
+    )
     # for tests and measurements only
 
     def digest(self) -> str:
@@ -127,7 +138,9 @@ def load(path: str | Path) -> Config:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as a configuration ({type(error).__name__}); give a YAML file") from None
+        raise ConfigError(
+            f"{path}: cannot be read as a configuration ({type(error).__name__}); give a YAML file"
+        ) from None
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -148,7 +161,9 @@ def parse(raw: dict[str, Any], where: str = "configuration") -> Config:
     below = [config.output.uri.rstrip("/") + "/", config.input.uri.rstrip("/") + "/"]
     state = config.state.rstrip("/") + "/"
     if any(state.startswith(other) or other.startswith(state) for other in below):
-        raise ConfigError(f"{where}: state must lie apart from input and output, so that it can have other permissions")
+        raise ConfigError(
+            f"{where}: state must lie apart from input and output, so that it can have other permissions"
+        )
     if below[0].startswith(below[1]) or below[1].startswith(below[0]):
         raise ConfigError(f"{where}: output must lie apart from input")
     return config

@@ -40,7 +40,8 @@ class Face:
     failure: str = ""
     surrogate: Picture | None = None  # [S, S, 3]
     surrogate_mesh: NDArray[np.float32] | None = None  # [468, 3] pixels of the surrogate
-    k: int = 0
+    k: int = 0  # gallery identities averaged
+    status: str = ""  # "" before compositing, then "replaced" or "covered"
 
     @property
     def height(self) -> float:
@@ -80,6 +81,7 @@ class Embedder(Protocol):
 
 
 class Generator(Protocol):
+    latent_dim: int
     style_dim: int
 
     def map(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:

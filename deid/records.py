@@ -14,6 +14,7 @@ QUARANTINE = {
     "too_large": "more pixels than limits.max_pixels",
     "animated": "more than one frame",
     "no_image": "the sample has no picture member",
+    "unsafe_member": "a link, a device, or a name that leads out of the archive",
     "shard_damaged": "the shard is cut short or damaged here; what stood behind is unknown",
     "record_changed": "the bytes are not those that were planned",
     "detector_failed": "the detector raised",
@@ -44,6 +45,7 @@ FACE = pa.struct(
         ("surrogate_size", pa.int32()),  # px
         ("surrogate_mesh", pa.binary()),  # float32[468, 3] in pixels of the surrogate
         ("k", pa.int32()),  # gallery identities averaged
+        ("status", pa.string()),  # "" before `compose`, then "replaced" or "covered"
     ]
 )
 
@@ -54,13 +56,14 @@ PICTURE = pa.schema(
         ("position", pa.int32()),  # position in the unit, after the shuffle
         ("record", pa.int64()),  # index of the record in the plan; leads to the source only through the state store
         ("reason", pa.string()),  # "" or a code of QUARANTINE
-        ("image", pa.large_binary()),  # encoded bytes: the source up to `compose`, the result after it
-        ("extension", pa.string()),  # jpg, png, webp: of `image`
+        ("image", pa.large_binary()),  # encoded source; cleared by `compose`, and as soon as the picture fails
+        ("extension", pa.string()),  # of `image`
         ("sidecar", pa.string()),  # JSON object of the fields that the allow-list let pass
         ("width", pa.int32()),  # px, upright
         ("height", pa.int32()),  # px, upright
         ("faces", pa.list_(FACE)),
-        ("status", pa.list_(pa.string())),  # one a face, after `compose`: "replaced" or "covered"
+        ("result", pa.large_binary()),  # encoded result, empty before `compose`; the only pixels the writer reads
+        ("result_extension", pa.string()),  # jpg, png, webp
     ]
 )
 

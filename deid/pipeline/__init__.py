@@ -1,0 +1,1 @@
+"""The Ray Data stages and the run. Everything outside this package works without Ray."""

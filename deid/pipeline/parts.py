@@ -1,0 +1,91 @@
+"""The replaceable parts that a configuration names, built on the machine that uses them."""
+
+import importlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deid.config import Config, Part, Stage
+from deid.errors import ConfigError
+from deid.models.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Builtin:
+    path: str  # module:Class
+    model: str | None  # name in the model registry
+
+
+BUILTIN: dict[str, dict[str, Builtin]] = {
+    "detector": {"centerface": Builtin("deid.faces.detect:CenterFaceDetector", "centerface")},
+    "mesher": {"facemesh": Builtin("deid.faces.mesh:FaceMesher", "facemesh")},
+    "embedder": {
+        "dlib": Builtin("deid.faces.embed:DlibEmbedder", "dlib_resnet"),
+        "vggface": Builtin("deid.models.vgg_face:VGGFaceEmbedder", None),
+    },
+    "generator": {
+        "mobilestylegan": Builtin("deid.surrogates.generator:MobileStyleGANGenerator", "mobilestylegan")
+    },
+}
+KINDS = tuple(BUILTIN)
+
+
+def _builtin(kind: str, part: Part) -> Builtin:
+    if part.name in BUILTIN[kind]:
+        return BUILTIN[kind][part.name]
+    if ":" not in part.name:
+        names = ", ".join(BUILTIN[kind])
+        raise ConfigError(
+            f"{kind}.name: {part.name!r} is unknown; use {names}, or a class path package.module:Class"
+        )
+    return Builtin(part.name, None)
+
+
+def part_of(config: Config, kind: str) -> Part:
+    part: Part = getattr(config, kind)
+    return part
+
+
+def models_of(config: Config) -> list[str]:
+    """Names in the model registry of what the run will load."""
+    models = [_builtin(kind, part_of(config, kind)).model for kind in KINDS]
+    return [model for model in models if model]
+
+
+def _load(path: str, kind: str) -> Any:
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{kind}.name: {path!r} cannot be loaded: {error}") from None
+
+
+def check(config: Config) -> None:
+    """Every part can be found and its licence is accepted; nothing is loaded.
+
+    Raises:
+        ConfigError, ModelError: with the setting to change.
+    """
+    for kind in KINDS:
+        _load(_builtin(kind, part_of(config, kind)).path, kind)
+    Store(config.models).check_accepted(models_of(config))
+
+
+def build(config: Config, kind: str, stage: Stage) -> Any:
+    """The part of this kind (detector, mesher, embedder, generator), with its model files, on the stage's device.
+
+    Raises:
+        ConfigError: unknown name or wrong options.
+        ModelError: a model file is missing or is not the expected one.
+    """
+    part = part_of(config, kind)
+    builtin = _builtin(kind, part)
+    files: dict[str, Path] = Store(config.models).files(builtin.model) if builtin.model else {}
+    device = "cuda" if stage.gpus else "cpu"
+    try:
+        return _load(builtin.path, kind)(files, threads=stage.threads, device=device, **part.options)
+    except TypeError as error:
+        raise ConfigError(f"{kind}.options: {error}") from None

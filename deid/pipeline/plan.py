@@ -1,0 +1,121 @@
+"""The plan of a run: every record of every input shard, and the units that they are drawn into."""
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import ray.data
+from numpy.typing import NDArray
+
+from deid.config import Config
+from deid.errors import InputError
+from deid.pipeline import parts
+from deid.privacy import keys
+from deid.shards import storage, webdataset
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which record goes into which unit. The driver holds it whole: about 100 bytes a record.
+
+    records: rows of `webdataset.INDEX`, in the order of the source.
+    order: int64 [n] numbers of the records that can be processed, shuffled under the run secret.
+    """
+
+    records: pa.Table
+    order: NDArray[np.int64]
+    unit_size: int
+
+    @property
+    def units(self) -> int:
+        return -(-len(self.order) // self.unit_size)
+
+    @property
+    def refused(self) -> NDArray[np.int64]:
+        """Numbers of the records that are in quarantine already."""
+        return np.setdiff1d(np.arange(len(self.records)), self.order)
+
+    @property
+    def bytes(self) -> int:
+        return int(pc.sum(self.records["size"]).as_py() or 0)
+
+    def numbers(self, unit: int) -> NDArray[np.int64]:
+        """Numbers of the records of a unit, in the order of their positions."""
+        return self.order[unit * self.unit_size : (unit + 1) * self.unit_size]
+
+    def unit(self, unit: int) -> pa.Table:
+        """Records of a unit with their number, in the order of their positions."""
+        numbers = self.numbers(unit)
+        return self.records.take(pa.array(numbers)).append_column("record", pa.array(numbers))
+
+
+def shards(config: Config) -> list[storage.Object]:
+    """The input shards.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = storage.list_files(config.input.uri, config.input.pattern)
+    if not found:
+        raise InputError(f"input.uri, input.pattern: no {config.input.pattern} below {config.input.uri}")
+    return found
+
+
+def make(config: Config, secret: bytes) -> Plan:
+    """Scan the shards (a Ray Data job of its own) and draw the units."""
+    listed = shards(config)
+    objects = pa.table({"uri": [o.uri for o in listed], "size": [o.size for o in listed], "version": [o.version for o in listed]})
+    dataset = ray.data.from_arrow(objects).repartition(len(listed)).map_batches(
+        _scan, batch_size=None, batch_format="pyarrow", num_cpus=config.stages.io_cpus
+    )  # fmt: skip
+    tables = [table.cast(webdataset.INDEX) for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow")]
+    records = pa.concat_tables(tables) if tables else webdataset.INDEX.empty_table()
+    records = records.sort_by([("uri", "ascending"), ("offset", "ascending")])
+    usable = np.flatnonzero(np.asarray(pc.equal(records["reason"], "")))
+    return Plan(records, usable[keys.permutation(secret, len(usable))], config.unit_size)
+
+
+def _scan(objects: pa.Table) -> pa.Table:
+    tables = [webdataset.scan(storage.Object(**row)) for row in objects.to_pylist()]
+    return pa.concat_tables([webdataset.INDEX.empty_table(), *tables])
+
+
+def quarantine(plan: Plan, commits: pa.Table) -> pa.Table:
+    """What did not go out, for the operator: source shard, key and reason of each."""
+    late = [entry for entries in commits["quarantine"].to_pylist() for entry in entries]
+    numbers = np.concatenate([plan.refused, np.array([entry["record"] for entry in late], np.int64)])
+    chosen = plan.records.take(pa.array(numbers.astype(np.int64)))
+    early = plan.records.take(pa.array(plan.refused))["reason"].to_pylist()
+    reasons = early + [entry["reason"] for entry in late]
+    return pa.table({"shard": chosen["uri"], "key": chosen["key"], "reason": pa.array(reasons, pa.string())})
+
+
+def to_bytes(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def describe(config: Config) -> dict[str, Any]:
+    """What a run would do, from a listing alone."""
+    parts.check(config)
+    listed = shards(config)
+    stages = config.stages
+    pools = {name: getattr(stages, name) for name in ("analyse", "generate", "compose")}
+    return {
+        "input": f"{len(listed):,} shards, {sum(o.size for o in listed) / 1e6:,.1f} MB below {config.input.uri}",
+        "output": config.output.uri,
+        "state": config.state,
+        "models": ", ".join(f"{model}" for model in parts.models_of(config)),
+        "match": f"{config.match.method}, k {config.match.k}, margin {config.match.margin}",
+        "region": f"{config.region.scale} face outlines",
+        "unit": f"{config.unit_size} pictures a shard",
+        **{
+            f"{name} actors": f"{p.actors} to {p.max_actors or p.actors}, {p.cpus} CPUs and {p.gpus} GPUs each"
+            for name, p in pools.items()
+        },
+    }

@@ -1,0 +1,90 @@
+"""Between Arrow tables of `records.PICTURE` and the objects that stages work on."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from deid import records
+from deid.interfaces import Face
+
+
+@dataclass
+class Row:
+    """One picture on its way; see `records.PICTURE` for the fields."""
+
+    unit: int
+    position: int
+    record: int
+    image: bytes
+    extension: str
+    sidecar: str = "{}"
+    reason: str = ""
+    width: int = 0
+    height: int = 0
+    faces: list[Face] = field(default_factory=list)
+    result: bytes = b""
+    result_extension: str = ""
+
+    def fail(self, reason: str) -> None:
+        """Quarantine the picture: nothing of it goes any further."""
+        if reason not in records.QUARANTINE:
+            raise ValueError(f"{reason!r} is no quarantine code")
+        self.reason, self.image, self.result, self.faces = reason, b"", b"", []
+
+
+def from_table(table: pa.Table) -> list[Row]:
+    rows = []
+    for values in table.to_pylist():
+        faces = [_face(value) for value in values.pop("faces") or []]
+        rows.append(Row(**values, faces=faces))
+    return rows
+
+
+def to_table(rows: list[Row]) -> pa.Table:
+    values = [vars(row) | {"faces": [_value(face) for face in row.faces]} for row in rows]
+    return pa.Table.from_pylist(values, schema=records.PICTURE)
+
+
+def _bytes(array: NDArray[np.float32] | None) -> bytes:
+    return b"" if array is None else np.ascontiguousarray(array, dtype="<f4").tobytes()
+
+
+def _array(data: bytes, *shape: int) -> NDArray[np.float32] | None:
+    return np.frombuffer(data, dtype="<f4").reshape(shape).copy() if data else None
+
+
+def _value(face: Face) -> dict[str, Any]:
+    return {
+        "box": _bytes(face.box),
+        "score": face.score,
+        "points": _bytes(face.points),
+        "mesh": _bytes(face.mesh),
+        "mesh_score": face.mesh_score,
+        "embedding": _bytes(face.embedding),
+        "failure": face.failure,
+        "surrogate": b"" if face.surrogate is None else face.surrogate.tobytes(),
+        "surrogate_size": 0 if face.surrogate is None else face.surrogate.shape[0],
+        "surrogate_mesh": _bytes(face.surrogate_mesh),
+        "k": face.k,
+        "status": face.status,
+    }
+
+
+def _face(value: dict[str, Any]) -> Face:
+    size = value["surrogate_size"]
+    return Face(
+        box=np.frombuffer(value["box"], dtype="<f4").copy(),
+        score=value["score"],
+        points=np.frombuffer(value["points"], dtype="<f4").reshape(5, 2).copy(),
+        mesh=_array(value["mesh"], -1, 3),
+        mesh_score=value["mesh_score"],
+        embedding=_array(value["embedding"], -1),
+        failure=value["failure"],
+        surrogate=np.frombuffer(value["surrogate"], np.uint8).reshape(size, size, 3) if size else None,
+        surrogate_mesh=_array(value["surrogate_mesh"], -1, 3),
+        k=value["k"],
+        status=value["status"],
+    )

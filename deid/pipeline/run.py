@@ -1,0 +1,137 @@
+"""One run: plan, the stages on Ray Data, commits gathered, counts balanced, manifest written last."""
+
+import collections
+import hashlib
+import logging
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import ray.data
+from ray.data import ActorPoolStrategy, Dataset
+
+from deid import records
+from deid.config import Config, Stage
+from deid.errors import PromiseError, StorageError
+from deid.gallery import store as gallery_store
+from deid.models.store import Store
+from deid.pipeline import cluster, parts
+from deid.pipeline import plan as planning
+from deid.pipeline.plan import Plan
+from deid.pipeline.source import UnitSource
+from deid.pipeline.stages import Analyse, Compose, Generate
+from deid.pipeline.write import WriteUnit
+from deid.privacy import manifest as manifests
+from deid.shards import storage
+from deid.surrogates import match
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    run: str  # random id, hex
+    output: str  # URI of the run's folder
+    state: str  # URI of the run's state, for the operator alone
+    manifest: dict[str, Any]
+    seconds: float  # of the stages alone, without planning and Ray's start
+
+
+def secret_of(config: Config) -> bytes:
+    """A fresh run secret (32 bytes), or one that `seed` repeats."""
+    if config.seed is None:
+        return secrets.token_bytes(32)
+    return hashlib.sha256(f"deid repeatable run {config.seed}".encode()).digest()
+
+
+def run(config: Config) -> RunResult:
+    """Run the job that the configuration describes.
+
+    Raises:
+        DeidError: each kind with its own exit code; see `deid.errors`.
+    """
+    check(config)
+    secret, name = secret_of(config), secrets.token_hex(8)
+    output, state = storage.join(config.output.uri, name), storage.join(config.state, name)
+    with cluster.session(config.cluster):
+        cluster.configure(config.cluster)
+        plan = planning.make(config, secret)
+        storage.write_bytes(storage.join(state, "plan.parquet"), planning.to_bytes(plan.records))
+        commits, seconds = execute(config, plan, secret, output)
+    quarantine = planning.quarantine(plan, commits)
+    storage.write_bytes(storage.join(state, "quarantine.parquet"), planning.to_bytes(quarantine))
+    sums = manifests.counts(commits, len(plan.order), len(plan.refused))
+    reasons = dict(sorted(collections.Counter(quarantine["reason"].to_pylist()).items()))
+    manifest = manifests.build(config, name, commits, sums, reasons, model_hashes(config))
+    storage.write_bytes(storage.join(output, "manifest.json"), manifests.to_bytes(manifest))
+    fraction = sums["pictures_quarantined"] / max(1, sums["pictures_in"])
+    if fraction > config.limits.max_quarantine_fraction:
+        raise PromiseError(
+            f"{sums['pictures_quarantined']} of {sums['pictures_in']} pictures are in quarantine, more than "
+            f"limits.max_quarantine_fraction allows; the reasons are in quarantine.parquet below {state}"
+        )
+    return RunResult(name, output, state, manifest, seconds)
+
+
+def check(config: Config) -> None:
+    """Everything that can be known to be wrong before any work is done."""
+    parts.check(config)
+    match.check(config.match, gallery_store.load(config.gallery))
+
+
+def execute(config: Config, plan: Plan, secret: bytes, output: str) -> tuple[pa.Table, float]:
+    """The stages over all units; the commit rows, and the seconds that they took."""
+    if not len(plan.order):
+        return records.COMMIT.empty_table(), 0.0
+    begun = time.perf_counter()
+    dataset = stages(config, plan, secret, output)
+    try:
+        tables = list(dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
+    except ray.exceptions.RayError as error:
+        raise StorageError(f"the job stopped: {_cause(error)}; nothing is published, run it again") from None
+    return pa.concat_tables(tables).cast(records.COMMIT), time.perf_counter() - begun
+
+
+def stages(config: Config, plan: Plan, secret: bytes, output: str) -> Dataset:
+    """The lazy dataset whose rows are the commits (`records.COMMIT`)."""
+    source = UnitSource(plan, config.metadata)
+    dataset = ray.data.read_datasource(
+        source, override_num_blocks=plan.units, ray_remote_args={"num_cpus": config.stages.io_cpus}
+    )
+    dataset = _actors(dataset, Analyse, config.stages.analyse, config)
+    dataset = _actors(dataset, Generate, config.stages.generate, config, secret)
+    dataset = _actors(dataset, Compose, config.stages.compose, config)
+    writer = WriteUnit(output, secret, len(plan.order), config.unit_size)
+    return dataset.map_batches(
+        writer.__call__, batch_size=None, batch_format="pyarrow", num_cpus=config.stages.io_cpus
+    )
+
+
+def _actors(dataset: Dataset, stage: type, options: Stage, *arguments: Any) -> Dataset:
+    pool = ActorPoolStrategy(min_size=options.actors, max_size=options.max_actors or options.actors)
+    return dataset.map_batches(
+        stage,
+        fn_constructor_args=arguments,
+        compute=pool,
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=options.cpus,
+        num_gpus=options.gpus or None,
+    )
+
+
+def _cause(error: BaseException) -> str:
+    cause = getattr(error, "cause", None)
+    return type(cause if cause is not None else error).__name__
+
+
+def model_hashes(config: Config) -> dict[str, Any]:
+    """SHA-256 of every registered model file and of the gallery, by name."""
+    registry = Store(config.models).registry
+    hashes: dict[str, Any] = {
+        name: {member.name: member.sha256 for member in registry.model(name).members}
+        for name in parts.models_of(config)
+    }
+    return hashes | {"gallery": gallery_store.digest(config.gallery)}

@@ -1,0 +1,1 @@
+"""Keys, metadata policy, audit and manifest."""

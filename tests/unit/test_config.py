@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+
+from deid import config
+from deid.errors import ConfigError
+
+MINIMAL = {"input": {"uri": "raw"}, "output": {"uri": "out"}, "state": "state"}
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+
+def test_defaults_are_the_safe_ones() -> None:
+    made = config.parse(MINIMAL)
+    assert made.match.method == "distant"
+    assert made.match.k == 5
+    assert made.models.accept == ("clean", "permissive")
+    assert made.seed is None
+    assert made.metadata.sidecar_fields == {}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_shipped_configurations_are_valid(path: Path) -> None:
+    assert config.load(path).unit_size >= 1
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match=r"match\.kk is no setting; did you mean match\.k\?"):
+        config.parse(MINIMAL | {"match": {"kk": 3}})
+    with pytest.raises(ConfigError, match="did you mean region"):
+        config.parse(MINIMAL | {"regoin": {}})
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"match": {"k": 0}}, "match.k"),
+        ({"region": {"scale": 9}}, "region.scale"),
+        ({"output": {"uri": "out", "quality": 101}}, "output.quality"),
+        ({"metadata": {"sidecar_fields": {"name": "text"}}}, "metadata.sidecar_fields.name"),
+    ],
+)
+def test_a_value_out_of_range_is_named(change: dict[str, object], name: str) -> None:
+    with pytest.raises(ConfigError, match=name.replace(".", r"\.")):
+        config.parse(MINIMAL | change)
+
+
+@pytest.mark.parametrize("state", ["out", "out/state", "raw", "raw/x"])
+def test_state_lies_apart(state: str) -> None:
+    with pytest.raises(ConfigError, match="state must lie apart"):
+        config.parse(MINIMAL | {"state": state})
+
+
+def test_output_lies_apart_from_input() -> None:
+    with pytest.raises(ConfigError, match="output must lie apart"):
+        config.parse(MINIMAL | {"output": {"uri": "raw/out"}})
+
+
+def test_digest_changes_with_every_setting() -> None:
+    one = config.parse(MINIMAL)
+    other = config.parse(MINIMAL | {"match": {"margin": 0.81}})
+    assert one.digest() == config.parse(MINIMAL).digest() != other.digest()
+
+
+@pytest.mark.parametrize("text", ["- a list", "input: [", ""])
+def test_a_file_that_is_no_mapping_is_one_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"run\.yaml"):
+        config.load(path)
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.load(tmp_path / "absent.yaml")
