@@ -70,7 +70,7 @@ class Region(Section):
 
 class Limits(Section):
     max_pixels: int = Field(50_000_000, ge=1)  # larger pictures are quarantined before they are decoded
-    max_quarantine_fraction: float = Field(1.0, ge=0, le=1)  # more ends the run with exit code 6
+    max_quarantine_fraction: float = Field(0.5, ge=0, le=1)  # more ends the run: exit code 6, no manifest
 
 
 class Metadata(Section):

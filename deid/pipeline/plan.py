@@ -68,15 +68,20 @@ def shards(config: Config) -> list[storage.Object]:
 def make(config: Config, secret: bytes) -> Plan:
     """Scan the shards (a Ray Data job of its own) and draw the units."""
     listed = shards(config)
-    objects = pa.table({"uri": [o.uri for o in listed], "size": [o.size for o in listed], "version": [o.version for o in listed]})
-    dataset = ray.data.from_arrow(objects).repartition(len(listed)).map_batches(
+    objects = pa.Table.from_pylist([vars(entry) for entry in listed])
+    dataset = ray.data.from_arrow(objects).repartition(len(listed))
+    scanned = dataset.map_batches(
         _scan, batch_size=None, batch_format="pyarrow", num_cpus=config.stages.io_cpus
-    )  # fmt: skip
-    tables = [table.cast(webdataset.INDEX) for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow")]
-    records = pa.concat_tables(tables) if tables else webdataset.INDEX.empty_table()
-    records = records.sort_by([("uri", "ascending"), ("offset", "ascending")])
+    )
+    records = arrow(scanned, webdataset.INDEX).sort_by([("uri", "ascending"), ("offset", "ascending")])
     usable = np.flatnonzero(np.asarray(pc.equal(records["reason"], "")))
     return Plan(records, usable[keys.permutation(secret, len(usable))], config.unit_size)
+
+
+def arrow(dataset: ray.data.Dataset, schema: pa.Schema) -> pa.Table:
+    """All rows of a dataset, as they come."""
+    tables: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    return pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])
 
 
 def _scan(objects: pa.Table) -> pa.Table:

@@ -3,18 +3,18 @@
 import collections
 import hashlib
 import logging
+import re
 import secrets
 import time
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 import ray.data
 from ray.data import ActorPoolStrategy, Dataset
 
 from deid import records
 from deid.config import Config, Stage
-from deid.errors import PromiseError, StorageError
+from deid.errors import DeidError, PromiseError, StorageError
 from deid.gallery import store as gallery_store
 from deid.models.store import Store
 from deid.pipeline import cluster, parts
@@ -57,21 +57,28 @@ def run(config: Config) -> RunResult:
     output, state = storage.join(config.output.uri, name), storage.join(config.state, name)
     with cluster.session(config.cluster):
         cluster.configure(config.cluster)
-        plan = planning.make(config, secret)
-        storage.write_bytes(storage.join(state, "plan.parquet"), planning.to_bytes(plan.records))
-        commits, seconds = execute(config, plan, secret, output)
+        try:
+            plan = planning.make(config, secret)
+            storage.write_bytes(storage.join(state, "plan.parquet"), planning.to_bytes(plan.records))
+            begun = time.perf_counter()
+            commits = records.COMMIT.empty_table()
+            if plan.units:
+                commits = planning.arrow(stages(config, plan, secret, output), records.COMMIT)
+            seconds = time.perf_counter() - begun
+        except ray.exceptions.RayError as error:
+            raise _foreseen(error) from None
     quarantine = planning.quarantine(plan, commits)
     storage.write_bytes(storage.join(state, "quarantine.parquet"), planning.to_bytes(quarantine))
     sums = manifests.counts(commits, len(plan.order), len(plan.refused))
-    reasons = dict(sorted(collections.Counter(quarantine["reason"].to_pylist()).items()))
-    manifest = manifests.build(config, name, commits, sums, reasons, model_hashes(config))
-    storage.write_bytes(storage.join(output, "manifest.json"), manifests.to_bytes(manifest))
     fraction = sums["pictures_quarantined"] / max(1, sums["pictures_in"])
     if fraction > config.limits.max_quarantine_fraction:
         raise PromiseError(
             f"{sums['pictures_quarantined']} of {sums['pictures_in']} pictures are in quarantine, more than "
             f"limits.max_quarantine_fraction allows; the reasons are in quarantine.parquet below {state}"
         )
+    reasons = dict(sorted(collections.Counter(quarantine["reason"].to_pylist()).items()))
+    manifest = manifests.build(config, name, commits, sums, reasons, model_hashes(config))
+    storage.write_bytes(storage.join(output, "manifest.json"), manifests.to_bytes(manifest))
     return RunResult(name, output, state, manifest, seconds)
 
 
@@ -79,19 +86,6 @@ def check(config: Config) -> None:
     """Everything that can be known to be wrong before any work is done."""
     parts.check(config)
     match.check(config.match, gallery_store.load(config.gallery))
-
-
-def execute(config: Config, plan: Plan, secret: bytes, output: str) -> tuple[pa.Table, float]:
-    """The stages over all units; the commit rows, and the seconds that they took."""
-    if not len(plan.order):
-        return records.COMMIT.empty_table(), 0.0
-    begun = time.perf_counter()
-    dataset = stages(config, plan, secret, output)
-    try:
-        tables = list(dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
-    except ray.exceptions.RayError as error:
-        raise StorageError(f"the job stopped: {_cause(error)}; nothing is published, run it again") from None
-    return pa.concat_tables(tables).cast(records.COMMIT), time.perf_counter() - begun
 
 
 def stages(config: Config, plan: Plan, secret: bytes, output: str) -> Dataset:
@@ -122,9 +116,17 @@ def _actors(dataset: Dataset, stage: type, options: Stage, *arguments: Any) -> D
     )
 
 
-def _cause(error: BaseException) -> str:
-    cause = getattr(error, "cause", None)
-    return type(cause if cause is not None else error).__name__
+def _foreseen(error: ray.exceptions.RayError) -> DeidError:
+    """The failure of ours that ended a task or an actor, which Ray hands over as text; else that Ray gave up."""
+    kinds, found = _kinds(DeidError), re.findall(r"^deid\.[\w.]*?(\w+): (.*)$", str(error), re.MULTILINE)
+    if found and found[-1][0] in kinds:
+        return kinds[found[-1][0]](found[-1][1])
+    return StorageError(f"the job stopped ({type(error).__name__}); nothing is published: run it again")
+
+
+def _kinds(kind: type[DeidError]) -> dict[str, type[DeidError]]:
+    below = {name: found for child in kind.__subclasses__() for name, found in _kinds(child).items()}
+    return {kind.__name__: kind} | below
 
 
 def model_hashes(config: Config) -> dict[str, Any]:

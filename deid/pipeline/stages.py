@@ -5,6 +5,7 @@ face, whatever fails for a picture quarantines the picture (`Row.fail`); neither
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -121,7 +122,7 @@ class Generate:
         styled: list[tuple[Face, NDArray[np.float32]]] = []
         for row, number in batch:
             face = row.faces[number]
-            style = attempt("match", lambda row=row, number=number: self.style(row, number))  # type: ignore[misc]
+            style = attempt("match", partial(self.style, row, number))
             if style is None:
                 face.failure = "match_failed"
             else:
@@ -132,10 +133,7 @@ class Generate:
 
         rendered = attempt_batch("generate", call, [style for _, style in styled])
         for (face, _), picture in zip(styled, rendered, strict=True):
-            if (
-                picture is None
-                or attempt("place", lambda face=face, picture=picture: self.place(face, picture)) is None
-            ):  # type: ignore[misc]
+            if picture is None or attempt("place", partial(self.place, face, picture)) is None:
                 face.failure, face.surrogate, face.surrogate_mesh = "generate_failed", None, None
 
     def style(self, row: Row, number: int) -> NDArray[np.float32]:

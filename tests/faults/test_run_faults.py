@@ -1,0 +1,193 @@
+"""Whole runs with something broken in them: what goes out, is covered, is quarantined, and what the user is told."""
+
+import io
+import tarfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import ray
+from PIL import Image
+
+from deid import config as configuration
+from deid.errors import InputError, ModelError, PromiseError
+from deid.pipeline import run as pipeline
+from deid.pipeline import trace
+from deid.shards import storage
+from deid.surrogates.cover import COLOUR
+from tests.e2e import corpus
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_ray() -> Any:
+    """One Ray for all runs of this file; the runs use what is there."""
+    ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=300 * 2**20)
+    yield
+    ray.shutdown()
+
+
+def job(tmp_path: Path, shards: dict[str, bytes], **changes: Any) -> configuration.Config:
+    for name, data in shards.items():
+        storage.write_bytes(str(tmp_path / "raw" / name), data)
+    base = {
+        "input": {"uri": str(tmp_path / "raw")},
+        "output": {"uri": str(tmp_path / "out")},
+        "state": str(tmp_path / "state"),
+        "models": {"accept": ["clean", "permissive", "restricted"]},
+        "limits": {"max_pixels": 20_000_000},
+        "unit_size": 8,
+        "seed": 1,
+    }
+    return configuration.parse(base | changes)
+
+
+def two_faces() -> dict[str, bytes]:
+    members = [
+        ("a.jpg", corpus.encoded(corpus.portrait(300))),
+        ("b.jpg", corpus.encoded(corpus.portrait(240))),
+    ]
+    return {"0.tar": corpus.tar([*members, ("c.jpg", corpus.encoded(corpus.landscape()))])}
+
+
+def audit(result: pipeline.RunResult) -> list[dict[str, Any]]:
+    folder = Path(result.output) / "audit"
+    return [row for path in folder.iterdir() for row in pq.read_table(path).to_pylist()]
+
+
+def quarantine(result: pipeline.RunResult) -> dict[str, str]:
+    table = pq.read_table(Path(result.state) / "quarantine.parquet")
+    return dict(zip(table["key"].to_pylist(), table["reason"].to_pylist(), strict=True))
+
+
+def balanced(result: pipeline.RunResult) -> dict[str, int]:
+    counts: dict[str, int] = result.manifest["counts"]
+    assert counts["pictures_in"] == counts["pictures_out"] + counts["pictures_quarantined"]
+    assert counts["faces"] == counts["replaced"] + counts["covered"]
+    return counts
+
+
+def test_every_odd_file_has_its_stated_outcome(tmp_path: Path) -> None:
+    odd = corpus.odd_members()
+    config = job(tmp_path, {"odd.tar": corpus.tar([(name, data) for name, (data, _) in odd.items()])})
+    result = pipeline.run(config)
+    expected = {name.partition(".")[0]: outcome for name, (_, outcome) in odd.items()}
+    assert quarantine(result) == {key: outcome for key, outcome in expected.items() if outcome != "out"}
+    assert balanced(result)["pictures_in"] == len(odd)
+    assert result.manifest["quarantine"] == Counter(v for v in expected.values() if v != "out")
+    results = {pair.key: pair.after for pair in trace.pairs(config, result)}
+    assert {key for key, data in results.items() if data} == {k for k, v in expected.items() if v == "out"}
+    for key, data in results.items():
+        if data:
+            with Image.open(io.BytesIO(data)) as image:
+                image.load()
+                assert image.mode == ("L" if key in ("grey", "deep") else "RGB")
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "reason"),
+    [
+        ("generator", "RaisingGenerator", "generate_failed"),
+        ("generator", "NoiseGenerator", "generate_failed"),
+        ("embedder", "RaisingEmbedder", "embed_failed"),
+        ("mesher", "UnsureMesher", "mesh_failed"),
+    ],
+)
+def test_a_part_that_fails_covers_the_face(
+    tmp_path: Path, part: str, name: str, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = job(tmp_path, two_faces(), **{part: {"name": f"tests.faults.parts:{name}"}})
+    result = pipeline.run(config)
+    assert balanced(result) == {
+        "pictures_in": 3, "pictures_out": 3, "pictures_quarantined": 0, "faces": 2, "replaced": 0, "covered": 2,
+    }  # fmt: skip
+    assert Counter(row["reason"] for row in audit(result)) == {reason: 2}
+    assert {row["status"] for row in audit(result)} == {"covered"}
+    for pair in trace.pairs(config, result):
+        if pair.key != "c":
+            assert covered_share(pair) > 0.02
+    assert corpus.CANARY not in caplog.text
+
+
+def covered_share(pair: trace.Pair) -> float:
+    """Share of the picture that has the cover's colour, up to JPEG's rounding."""
+    return float((np.abs(pair.result().astype(int) - np.array(COLOUR)).max(2) <= 3).mean())
+
+
+def test_solid_is_a_policy(tmp_path: Path) -> None:
+    result = pipeline.run(job(tmp_path, two_faces(), anonymizer="solid"))
+    assert balanced(result)["covered"] == 2
+    assert {row["reason"] for row in audit(result)} == {"policy"}
+
+
+def test_a_detector_that_raises_on_one_picture_costs_that_picture(tmp_path: Path) -> None:
+    shards = two_faces()
+    shards["1.tar"] = corpus.tar([("grey.jpg", corpus.encoded(corpus.portrait(256).convert("L")))])
+    config = job(tmp_path, shards, detector={"name": "tests.faults.parts:DetectorThatHatesGrey"})
+    result = pipeline.run(config)
+    assert quarantine(result) == {"grey": "detector_failed"}
+    assert balanced(result)["replaced"] == 2
+
+
+def test_a_truncated_shard_gives_what_stands_before_the_cut(tmp_path: Path) -> None:
+    whole = two_faces()["0.tar"]
+    cut = whole[: len(whole) // 2 + 700]
+    with tarfile.open(fileobj=io.BytesIO(whole)) as archive:
+        sound = [m.name for m in archive if m.offset_data + m.size <= len(cut)]
+    assert 0 < len(sound) < 3
+    result = pipeline.run(job(tmp_path, {"cut.tar": cut, **{f"good-{n}": d for n, d in two_faces().items()}}))
+    assert result.manifest["quarantine"] == {"shard_damaged": 1}
+    assert balanced(result)["pictures_out"] == 3 + len(sound)
+
+
+def test_more_quarantine_than_allowed_is_a_broken_promise(tmp_path: Path) -> None:
+    shards = {"0.tar": corpus.tar([("a.jpg", b"no picture"), ("b.jpg", corpus.encoded(corpus.landscape()))])}
+    limits = {"max_quarantine_fraction": 0.4}
+    with pytest.raises(PromiseError, match=r"1 of 2 pictures .*max_quarantine_fraction"):
+        pipeline.run(job(tmp_path, shards, limits=limits))
+    assert not list((tmp_path / "out").rglob("manifest.json")), (
+        "without a manifest there is nothing to release"
+    )
+
+
+def test_shards_without_a_picture_make_an_empty_release(tmp_path: Path) -> None:
+    shards = {"0.tar": corpus.tar([]), "1.tar": corpus.tar([("a.json", b"{}")])}
+    result = pipeline.run(job(tmp_path, shards, limits={"max_quarantine_fraction": 1.0}))
+    assert quarantine(result) == {"a": "no_image"}
+    assert balanced(result)["pictures_in"] == 1
+    assert result.manifest["objects"] == []
+
+
+def test_nothing_to_do_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    with pytest.raises(InputError, match=r"no \*\.tar below"):
+        pipeline.run(job(tmp_path, {}))
+
+
+def test_a_licence_that_is_not_accepted_stops_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"mobilestylegan.*restricted.*models\.accept"):
+        pipeline.run(job(tmp_path, two_faces(), models={"accept": ["clean", "permissive"]}))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_shard_that_changes_during_the_run_is_quarantined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deid.pipeline import plan as planning
+
+    config, make = job(tmp_path, two_faces(), limits={"max_quarantine_fraction": 1.0}), planning.make
+
+    def change(*arguments: Any) -> planning.Plan:
+        made = make(*arguments)
+        path = tmp_path / "raw" / "0.tar"
+        data = bytearray(path.read_bytes())
+        data[1024] ^= 0xFF
+        path.write_bytes(bytes(data))
+        return made
+
+    monkeypatch.setattr(planning, "make", change)
+    result = pipeline.run(config)
+    assert result.manifest["quarantine"] == {"record_changed": 3}
+    assert balanced(result)["pictures_out"] == 0
