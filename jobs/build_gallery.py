@@ -17,12 +17,13 @@ import ray
 
 from deid.config import Config, Part, load
 from deid.errors import DeidError, ModelError
+from deid.faces.attributes import AttributeHeads
 from deid.gallery import build, store
-from deid.interfaces import Generator
+from deid.interfaces import Gallery, Generator
 from deid.models.store import Store
 from deid.pipeline import cluster, parts
 
-ACCEPTANCE = 0.6  # share of candidates that is usable, until it is known
+ACCEPTANCE = 0.5  # share of candidates that is usable, until it is known
 HOPELESS = 0.05  # fewer means that the parts do not fit each other
 BATCH = 8  # candidates in one call of an actor
 
@@ -62,8 +63,8 @@ def examined(config: Config, recipe: build.Recipe, first: int, count: int) -> It
     yield from dataset.iter_batches(batch_size=None, batch_format="numpy")  # type: ignore[misc]
 
 
-def run(config: Config, recipe: build.Recipe, size: int, out: str) -> None:
-    """Examine candidates, in rounds, until `size` of them are usable; then write the gallery."""
+def run(config: Config, recipe: build.Recipe, size: int, heads: AttributeHeads) -> Gallery:
+    """Examine candidates, in rounds, until `size` of them are usable."""
     generator: Generator = _part(config, "generator")
     centre = build.mean_style(generator, recipe)
     hashes = Store(config.models).hashes
@@ -82,12 +83,7 @@ def run(config: Config, recipe: build.Recipe, size: int, out: str) -> None:
             raise ModelError(
                 f"gallery: only {kept} of {tried} candidates are usable; do the parts fit each other?"
             )
-    store.save(gallery, out)
-
-
-def annotate(path: str) -> None:
-    """Sex and age anew in an existing gallery, by the attribute heads of this version."""
-    store.save(build.annotate(store.load(path)), path)
+    return build.annotate(gallery, heads)
 
 
 def main() -> int:
@@ -106,13 +102,15 @@ def main() -> int:
         parser.error("--n: at least 1 identity")
     try:
         config = load(options.config)
+        heads = AttributeHeads.load()
         if options.annotate:
-            annotate(options.out)
+            gallery = build.annotate(store.load(options.out), heads)
         else:
             parts.check(config)
             with cluster.session(config.cluster):
                 cluster.configure(config.cluster)
-                run(config, build.Recipe(seed=options.seed), options.n, options.out)
+                gallery = run(config, build.Recipe(seed=options.seed), options.n, heads)
+        store.save(gallery, options.out)
     except DeidError as error:
         print(f"build_gallery: {error}", file=sys.stderr)
         return error.exit_code

@@ -1,7 +1,7 @@
 """Recognizers that attack: any ONNX network from a small configuration, and the pipeline's own embedder.
 
 A recognizer gives a vector for one face of one picture; how alike two vectors are is its `metric`.
-`templates` does what an attacker does: find the largest face of each picture, and embed it.
+An attacker takes the `largest` face that a detector finds in each picture, and its `templates`.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from deid.config import Section
 from deid.errors import ConfigError, ModelError
 from deid.evaluation.reid import Metric, Templates
 from deid.faces.embed import chip, similarity
-from deid.interfaces import Detections, Detector, Embedder, Face, Mesher, Picture
+from deid.interfaces import Detections, Embedder, Face, Mesher, Picture
 
 Pair = tuple[float, float]
 Triple = tuple[float, float, float]
@@ -135,19 +135,17 @@ def largest(detections: Detections) -> Face | None:
 
 def templates(
     recognizers: Iterable[Recognizer],
-    detector: Detector,
-    pictures: Iterable[Picture],
+    found: Iterable[tuple[Picture, Face | None]],
     subjects: NDArray[Any],
 ) -> dict[str, Templates]:
-    """By recognizer, the templates of the largest face of each picture; a row of NaN where no face is found.
+    """By recognizer, the templates of pictures with the face to be recognized in each; NaN where none was found.
 
     Raises:
         ValueError: no face in any picture.
     """
     attackers = list(recognizers)
     vectors: dict[str, list[NDArray[np.float32] | None]] = {attacker.name: [] for attacker in attackers}
-    for picture in pictures:
-        face = largest(detector.detect([picture])[0])
+    for picture, face in found:
         for attacker in attackers:
             vectors[attacker.name].append(None if face is None else attacker.embed(picture, face))
     return {name: Templates(_stack(rows), np.asarray(subjects)) for name, rows in vectors.items()}

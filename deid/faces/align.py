@@ -70,7 +70,8 @@ def pose(meshes: Points) -> NDArray[np.float64]:
 def expression(meshes: Points) -> NDArray[np.float64]:
     """Measures of `EXPRESSION` [..., 5], in the head's own axes, over the mean of face height and width.
 
-    `smile` is the height of the mouth corners over the middle of the lips, `brow_height` that of the brows over the eyes.
+    `smile` is the height of the mouth corners over the middle of the lips, `brow_height` that of the brows over the
+    eyes; `eye_opening` and `brow_height` are means of both sides.
     """
     m = np.asarray(meshes, np.float64)
     m = (m - m.mean(-2, keepdims=True)) @ axes(meshes)
@@ -104,14 +105,16 @@ def similarity(source: Points, target: Points) -> NDArray[np.float64]:
     Umeyama (1991), in two dimensions, without reflection.
 
     Raises:
-        ValueError: all source points are one.
+        ValueError: the points coincide or are not finite.
     """
+    if not (np.isfinite(source).all() and np.isfinite(target).all()):
+        raise ValueError("the points are not finite")
     a, b = np.asarray(source, np.float64), np.asarray(target, np.float64)
     ca, cb = a.mean(0), b.mean(0)
     za, zb = (a - ca) @ [1, 1j], (b - cb) @ [1, 1j]
     power = float((np.abs(za) ** 2).sum())
-    if power == 0:
-        raise ValueError("points that are all one have no similarity")
-    turn = complex((np.conj(za) * zb).sum() / power)
+    turn = complex((np.conj(za) * zb).sum() / power) if power else 0j
+    if not turn:
+        raise ValueError("the points coincide")
     linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
     return np.hstack([linear, (cb - linear @ ca)[:, None]])

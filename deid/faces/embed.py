@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from deid.faces.align import similarity
+from deid.faces.crop import chip
 from deid.interfaces import Face, Picture
 from deid.models import dlib_resnet
 
@@ -44,49 +45,6 @@ def chip_transform(
     if face.mesh is not None:
         return similarity(face.mesh[list(MESH_INDICES), :2], _in_chip(_MESH_SHAPE, size, padding))
     return similarity(face.points, _in_chip(_DETECTOR_SHAPE, size, padding))
-
-
-def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Least-squares similarity [2, 3] (rotation, scale, shift; no mirror) between point sets [N, 2].
-
-    In the plane the solution is one complex number. Source: Umeyama 1991, "Least-squares estimation of
-    transformation parameters between two point patterns".
-
-    Raises:
-        ValueError: the points coincide or are not finite.
-    """
-    if not np.isfinite(source).all():
-        raise ValueError("the points are not finite")
-    z, w = (np.asarray(points, np.float64) @ (1, 1j) for points in (source, target))
-    centre, goal = z.mean(), w.mean()
-    spread = np.sum(np.abs(z - centre) ** 2)
-    turn = np.sum(np.conj(z - centre) * (w - goal)) / spread if spread else 0j
-    if not turn:
-        raise ValueError("the points coincide")
-    shift = goal - turn * centre
-    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
-
-
-def chip(picture: Picture, transform: NDArray[np.float64], size: int = dlib_resnet.CHIP_SIZE) -> Picture:
-    """The part of a picture that a similarity [2, 3] maps to [size, size, 3]; black beyond the border.
-
-    Where the chip has at most half the picture's resolution, the picture is halved first, as dlib does, so that
-    no pixel is skipped.
-    """
-    inverse = cv2.invertAffineTransform(transform)
-    corners = inverse @ np.array([[0, size, 0, size], [0, 0, size, size], [1, 1, 1, 1]], float)
-    scale = np.hypot(inverse[0, 0], inverse[1, 0])  # pixels of the picture in one of the chip
-    halvings = max(0, int(np.log2(scale)))
-    border = 4 * 2**halvings
-    x0, y0 = np.maximum(np.floor(corners.min(axis=1)).astype(int) - border, 0)
-    x1, y1 = np.ceil(corners.max(axis=1)).astype(int) + border
-    part: Picture = picture[y0 : max(y1, 0), x0 : max(x1, 0)]
-    if part.size == 0:
-        return np.zeros((size, size, 3), np.uint8)
-    for _ in range(halvings):
-        part = np.asarray(cv2.pyrDown(part), np.uint8)
-    moved = transform @ np.array([[2**halvings, 0, x0], [0, 2**halvings, y0], [0, 0, 1]], float)
-    return np.asarray(cv2.warpAffine(part, moved, (size, size), flags=cv2.INTER_LINEAR), np.uint8)
 
 
 def embed_chips(

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from deid.faces.align import MEASURES, measures
 from deid.faces.attributes import DIM, AttributeHeads
+from deid.gallery import worn
 from deid.interfaces import Detections, Detector, Embedder, Face, Gallery, Generator, Mesher, Picture
 from deid.surrogates import masks
+from deid.surrogates.generator import MobileStyleGANGenerator
 
 RECIPE_VERSION = "1"
 # Options of the built-in parts: faces of half the size do, and a generated face is large and its picture's only one.
@@ -31,6 +33,8 @@ DROPPED = {
     "mesh": "the mesh is unsure that there is a face",
     "pose": "the head is turned or tilted too far",
     "eyes": "dark around the eyes: sunglasses, or eyes in shadow",
+    "headgear": "a hat, a cap, a scarf or the like",
+    "glasses": "glasses",
     "duplicate": "too near to an identity before it",
 }
 CHEEKS = ((50, 101, 118, 117, 123, 187, 205, 36), (280, 330, 347, 346, 352, 411, 425, 266))
@@ -39,7 +43,8 @@ ORBITS = (  # the skin around the eyes, as far as glasses reach
     (446, 261, 448, 449, 450, 451, 452, 453, 464, 414, 286, 258, 257, 259, 260, 467),
 )
 SKIN = ("skin_l", "skin_a", "skin_b")
-ATTRIBUTES = (*MEASURES, *SKIN, "eye_darkness")  # those measured on the picture; `annotate` adds sex and age
+MEASURED = (*MEASURES, *SKIN, "eye_darkness")
+ATTRIBUTES = (*MEASURED, *worn.KINDS)  # `annotate` adds sex and age
 
 Batch = dict[str, NDArray[Any]]  # columns of candidates, each [N, ...]
 
@@ -56,6 +61,8 @@ class Recipe:
     pitch: float = 25.0  # greatest
     roll: float = 20.0  # greatest
     eye_darkness: float = 0.38  # greatest
+    headgear: float = -0.5  # greatest score; about 1 when worn, -1 when not
+    glasses: float = -0.4  # the same
     distance: float = 0.35  # least, between two identities
 
 
@@ -90,17 +97,18 @@ class Examiner:
         self.embedder = embedder
         self.recipe = recipe
         self.centre = mean_style(generator, recipe)
+        self.worn = worn_scores(generator) if isinstance(generator, MobileStyleGANGenerator) else {}
 
     def __call__(self, numbers: NDArray[np.int64]) -> Batch:
         """Columns [N, ...]; what was not measured, since the candidate was dropped before, is NaN."""
         styles = draw_styles(self.generator, self.recipe, numbers, self.centre)
         pictures = self.generator.generate(styles)
         seen = self.detector.detect(list(pictures))
-        rows = [self.examine(picture, found) for picture, found in zip(pictures, seen, strict=True)]
+        rows = [self.examine(*given) for given in zip(styles, pictures, seen, strict=True)]
         columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
         return {"number": np.asarray(numbers, np.int64), "style": styles, **columns}
 
-    def examine(self, picture: Picture, found: Detections) -> dict[str, Any]:
+    def examine(self, style: NDArray[np.float32], picture: Picture, found: Detections) -> dict[str, Any]:
         """One candidate's columns, without number and style."""
         row: dict[str, Any] = dict.fromkeys(ATTRIBUTES, np.float32(np.nan))
         row |= {
@@ -113,7 +121,8 @@ class Examiner:
         if not (scores[0] >= self.recipe.mesh_score and np.isfinite(meshes).all()):
             return row | {"dropped": "mesh"}
         face = Face(found.boxes[0], float(found.scores[0]), found.points[0], meshes[0], float(scores[0]))
-        row |= attributes(picture, meshes[0])
+        row |= measured(picture, meshes[0])
+        row |= {kind: self.worn[kind](style) if kind in self.worn else np.float32(-1) for kind in worn.KINDS}
         row["mesh"] = meshes[0] / len(picture)
         row["embedding"] = self.embedder.embed([picture], [[face]])[0][0]
         return row | {"dropped": self.reason(row)}
@@ -128,10 +137,26 @@ class Examiner:
         )
         if any(turned) or not np.isfinite(row["embedding"]).all():
             return "pose"
-        return "eyes" if row["eye_darkness"] > recipe.eye_darkness else ""
+        limits = {"eyes": ("eye_darkness", recipe.eye_darkness)}
+        limits |= {"headgear": ("headgear", recipe.headgear), "glasses": ("glasses", recipe.glasses)}
+        return next((reason for reason, (name, limit) in limits.items() if row[name] > limit), "")
 
 
-def attributes(picture: Picture, mesh: NDArray[np.float32]) -> dict[str, np.float32]:
+def worn_scores(generator: MobileStyleGANGenerator) -> dict[str, worn.Score]:
+    """The scores of `worn.KINDS` for styles of this generator."""
+    labels = worn.Labels.load()
+    recipe = Recipe(seed=labels.seed, truncation=labels.truncation)
+    centre = mean_style(generator, recipe)
+
+    def styles(numbers: Sequence[int]) -> NDArray[np.float32]:
+        return draw_styles(generator, recipe, np.asarray(numbers), centre)
+
+    return {
+        kind: worn.Score.fit(styles(labels.worn[kind]), styles(labels.absent[kind])) for kind in worn.KINDS
+    }
+
+
+def measured(picture: Picture, mesh: NDArray[np.float32]) -> dict[str, np.float32]:
     """The mesh's measures, mean skin colour (CIE L*a*b*, D65), and how dark it is around the eyes.
 
     `eye_darkness` is the share of the cheeks' median lightness that the brighter fifth of the eyes' surroundings, eyes
@@ -149,7 +174,7 @@ def attributes(picture: Picture, mesh: NDArray[np.float32]) -> dict[str, np.floa
     bright = np.percentile(lab[inside(*ORBITS), 0], 80)
     darkness = 1 - bright / max(np.median(lab[inside(*CHEEKS), 0]), 1)
     values = [*measures(mesh[None])[0], *lab[skin].mean(0), darkness]
-    return {name: np.float32(value) for name, value in zip(ATTRIBUTES, values, strict=True)}
+    return {name: np.float32(value) for name, value in zip(MEASURED, values, strict=True)}
 
 
 def collect(
@@ -191,7 +216,7 @@ def collect(
         mean_style=centre,
         metadata={**metadata, **noted},
     )
-    return annotate(gallery), dropped
+    return gallery, dropped
 
 
 def annotate(gallery: Gallery, heads: AttributeHeads | None = None) -> Gallery:

@@ -86,13 +86,12 @@ class ModulatedConv(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: int, separable: bool) -> None:
         super().__init__()
+        self.separable = separable
         self.modulation = Modulation(inputs)
         self.gain = 1 / ((3 if separable else kernel) * math.sqrt(inputs))
         if separable:
             self.weight_dw = nn.Parameter(torch.empty(inputs, 1, 3, 3))
         self.weight = nn.Parameter(torch.empty(outputs, inputs, kernel, kernel))
-
-        self.separable = separable
 
     def forward(self, x: Tensor, styles: Tensor, bias: Tensor) -> Tensor:
         scales = (self.modulation(styles) * self.gain).to(x.dtype)

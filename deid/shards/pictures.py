@@ -18,6 +18,7 @@ from deid.errors import PictureError
 Image.MAX_IMAGE_PIXELS = None  # decode() checks against its own limit, which may be below or above Pillow's
 
 EXTENSIONS = frozenset({"jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "tif", "tiff", "gif", "mpo"})
+ENCODABLE = ("jpg", "png", "webp")
 _FORMATS = {
     "JPEG": "jpg",
     "MPO": "jpg",

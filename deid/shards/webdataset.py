@@ -50,7 +50,7 @@ Read = tuple[
 def scan(file: storage.Object) -> pa.Table:
     """Index (rows of `INDEX`, in the order of the shard) of one shard, which is read once from end to end.
 
-    A damaged shard gives the records before the damage, and a row "shard_damaged" with the end of the last sound member.
+    A damaged shard gives the records before the damage, and a row "shard_damaged" at the end of the last sound member.
     Links, devices and names that lead out of the archive give a row "unsafe_member" each; a sample without a picture
     gives a row "no_image".
 

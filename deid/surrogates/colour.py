@@ -14,6 +14,8 @@ from deid.surrogates.masks import Field, Points, Region
 
 SAMPLING = 96  # px: side to which pictures are reduced before colours are taken from them
 DARK = 12.0  # grey levels added before logarithms, so that black does not weigh
+BARE_SHARE = 0.55  # of a face's redness that a point of it must have to be skin
+MIN_SKIN = 20  # points
 LIGHT_LIMIT = 1.5  # largest logarithm of the light's gain
 TINT_LIMIT = 0.45  # largest logarithm of a channel's gain apart from the light's
 MOST_EVEN = 0.4  # least share of the tones' spread that is kept
@@ -26,7 +28,7 @@ GRAIN_SIDE = (48.0, 144.0)  # px of face below which texture passes for noise, a
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def sample(picture: NDArray[np.generic], points: Points) -> Field:
+def sample(picture: Picture | Field, points: Points) -> Field:
     """Local mean colours [N, C] of a picture at points [N, 2] (px); points outside take the border's."""
     height, width = picture.shape[:2]
     factor = min(1.0, SAMPLING / max(height, width))
@@ -37,17 +39,31 @@ def sample(picture: NDArray[np.generic], points: Points) -> Field:
     )
     small = cv2.GaussianBlur(small.astype(np.float32), (0, 0), 1.0)
     at = ((points + 0.5) * [small.shape[1] / width, small.shape[0] / height] - 0.5).astype(np.float32)
-    found = cv2.remap(small, at[None, :, 0].copy(), at[None, :, 1].copy(), cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE)
+    found = cv2.remap(
+        small, at[None, :, 0].copy(), at[None, :, 1].copy(), cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE
+    )
     return np.asarray(found.reshape(len(points), -1), np.float32)
+
+
+def bare(source: Field) -> NDArray[np.bool_]:
+    """Which of a face's colours [N, 3] are skin: those nearly as red against blue as its reddest.
+
+    Medical masks, dark hair and the frames of glasses are not. In grey pictures and under blue light nothing tells
+    them apart, and all pass.
+    """
+    redness = np.log((source[:, 0] + DARK) / (source[:, 2] + DARK))
+    top = float(np.quantile(redness, 0.85))
+    found = redness >= BARE_SHARE * top
+    return found if top > 0.08 and found.sum() >= MIN_SKIN else np.ones(len(source), np.bool_)
 
 
 def gains(region: Region, source: Field, surrogate: Field, points: Points) -> Field:
     """Gain [g*g, 3], on the region's grid, that gives the surrogate the source's light and tint.
 
-    One tint, and a plane of light, fitted robustly (a fringe, a beard or glasses must not count as light) to the logarithms of
-    the ratio of `source` to `surrogate` [N, 3], mean colours of the same skin at `points` [N, 2].
+    One tint, and a plane of light, fitted robustly (a fringe, a beard or glasses must not count as light) to the
+    logarithms of the ratio of `source` to `surrogate` [N, 3], mean colours of the same skin at `points` [N, 2].
     """
-    cells, radius = region.grid()
+    cells, radius = region.grid
     ratio = np.log((source + DARK) / (surrogate + DARK)).astype(np.float64)
     plane = np.column_stack([np.ones(len(points)), (points - region.centre) / region.size])
     weights = np.ones(len(points))
@@ -55,8 +71,8 @@ def gains(region: Region, source: Field, surrogate: Field, points: Points) -> Fi
     for _ in range(6):
         weighted = plane * weights[:, None]
         fit = np.linalg.solve(weighted.T @ plane + damping, weighted.T @ ratio)
-        miss = (ratio - plane @ fit) @ LUMINANCE
-        spread = max(1.4826 * float(np.median(np.abs(miss))), 0.02)
+        miss = np.abs(ratio - plane @ fit).max(1)
+        spread = max(1.4826 * float(np.median(miss)), 0.03)
         weights = 1 / (1 + (miss / (2 * spread)) ** 2) ** 2
     inside = (cells - region.centre) / region.size / np.maximum(radius, 1)[:, None]
     gain = np.column_stack([np.ones(len(cells)), inside]) @ fit
@@ -106,18 +122,17 @@ def relight(surrogate: Field, gain: Field, skin: Field, feature: Field, even: tu
         feature: [h, w] eyes and mouth, 0..1.
         even: of `evenness`.
     """
-    gain = 1 + (gain - 1) * masks.channels(1 - (1 - FEATURE_SHARE) * feature)
-    lit = np.clip((surrogate + DARK) * gain - DARK, 0, 255, dtype=np.float32)
     factor, tone = even
-    grey = cv2.cvtColor(lit, cv2.COLOR_RGB2GRAY)
-    if factor < 0.95:
-        share = masks.channels((1 - factor) * skin * (1 - feature))
-        lit += (cv2.merge([grey * level for level in tone.tolist()]) - lit) * share
-    if tone[0] > tone[2]:
-        red, green, blue = cv2.split(lit)
-        cold = np.clip((np.maximum(green, blue) - red) / COLD, 0, 1) * (1 - skin)
-        lit += (masks.channels(grey) - lit) * masks.channels(cold)
-    return lit
+    taken = 1 - (1 - FEATURE_SHARE) * feature
+    pairs = zip(cv2.split(surrogate), cv2.split(gain), strict=True)
+    lit = [np.clip((level + DARK) * (1 + (by - 1) * taken) - DARK, 0, 255) for level, by in pairs]
+    grey = sum(part * channel for part, channel in zip(LUMINANCE, lit, strict=True))
+    share = (1 - factor) * skin * (1 - feature)
+    red, green, blue = lit
+    cold = np.clip((np.maximum(green, blue) - red) / COLD, 0, 1) * (1 - skin) if tone[0] > tone[2] else 0
+    stays = (1 - share) * (1 - cold)
+    greyed = [grey * (share * level + (1 - share) * cold) for level in tone]
+    return np.asarray(cv2.merge([c * stays + g for c, g in zip(lit, greyed, strict=True)]), np.float32)
 
 
 def features(region: Region, mesh: NDArray[np.float32]) -> Field:
@@ -126,7 +141,7 @@ def features(region: Region, mesh: NDArray[np.float32]) -> Field:
     for ring in (*masks.EYES, masks.MOUTH):
         polygon = np.round((mesh[ring, :2] - region.offset) * 16).astype(np.int32)
         cv2.fillPoly(mask, [polygon], 1.0, shift=4)
-    return cv2.GaussianBlur(mask, (0, 0), max(0.5, 0.012 * region.size))
+    return blurred(mask, max(0.5, 0.012 * region.size))
 
 
 def membrane(
@@ -147,20 +162,28 @@ def membrane(
     border = masks.resample(masks.scaled(region.polygon, share), 2 * masks.GRID)
     at = border - region.offset
     visible = usable.astype(np.uint8) * 255
-    colours, seen = sample(cv2.bitwise_and(around, cv2.merge([visible] * 3)), at), sample(visible, at)[:, 0] / 255
+    colours, seen = (
+        sample(around & np.dstack([visible] * 3), at),
+        sample(visible, at)[:, 0] / 255,
+    )
     height, width = usable.shape
     weights = np.where(((at >= 0) & (at < [width, height])).all(1) & (seen > 0.2), seen, 0)
     if weights.sum() < 1:
         return None
     outside = colours / np.maximum(seen, 0.05)[:, None]
     both = np.concatenate([outside, outside - sample(surrogate, at)], 1)
-    smooth = masks.spread(region.grid()[0], border, both, weights)
+    smooth = masks.spread(region.grid[0], border, both, weights)
     return smooth[:, :3], smooth[:, 3:]
 
 
+def blurred(picture: Field, sigma: float) -> Field:
+    """Gaussian blur of a float picture [h, w, ...] by sigma px."""
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), np.float32)
+
+
 def _bands(grey: Field) -> tuple[float, float]:
-    fine = cv2.GaussianBlur(grey, (0, 0), 1.0)
-    coarse = cv2.GaussianBlur(fine, (0, 0), 2.0)
+    fine = blurred(grey, 1.0)
+    coarse = blurred(fine, 2.0)
     return float(np.std(grey - fine)), float(np.std(fine - coarse))
 
 
@@ -177,7 +200,7 @@ def blur_to_match(source: Field, surrogate: Field) -> float:
     fine = float(np.sqrt(max(fine**2 - noise(source) ** 2, 1e-6)))
     wanted = 1.1 * fine / max(coarse, 1e-3)
     for sigma in BLURS:
-        fine, coarse = _bands(cv2.GaussianBlur(surrogate, (0, 0), sigma) if sigma else surrogate)
+        fine, coarse = _bands(blurred(surrogate, sigma) if sigma else surrogate)
         if fine <= wanted * max(coarse, 1e-3):
             return sigma
     return BLURS[-1]

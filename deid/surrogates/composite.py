@@ -15,10 +15,12 @@ from deid.errors import FaceError
 from deid.interfaces import Face, Picture
 from deid.surrogates import colour, masks
 from deid.surrogates.cover import COLOUR, cover_in_place
-from deid.surrogates.masks import Field, Points, Region
+from deid.surrogates.masks import Field, Region
 
 OUTLINE_SHARE = 0.5  # weight of the outline in the alignment, all its points together, against the features
-OUTLINE_PULL = 1.0  # part of the way that the surrogate's outline is drawn to the source's when the region ends there
+OUTLINE_PULL = (
+    1.0  # part of the way that the surrogate's outline is drawn to the source's when the region ends there
+)
 PULL_REACH = 0.6  # region scale, above the outline, at which it is not drawn at all
 UNLIKE = 60.0  # grey levels between surrogate and surroundings from which they are different things
 INNER = 0.5  # radius, in outlines, within which the surrogate's own geometry is untouched
@@ -74,7 +76,9 @@ def _region(face: Face, options: config.Region, shape: tuple[int, ...]) -> Regio
         return None
 
 
-def _replaced(source: Picture, result: Picture, hidden: NDArray[np.bool_], face: Face, region: Region) -> bool:
+def _replaced(
+    source: Picture, result: Picture, hidden: NDArray[np.bool_], face: Face, region: Region
+) -> bool:
     try:
         paste(source, result, hidden, face, region)
     except Exception:  # noqa: BLE001 - fail closed: whatever went wrong, the face is covered
@@ -95,7 +99,7 @@ def paste(source: Picture, result: Picture, hidden: NDArray[np.bool_], face: Fac
     if face.surrogate is None or face.surrogate_mesh is None or face.mesh is None:
         raise FaceError("composite_failed")
     around, usable = result[region.window], ~hidden[region.window]
-    surrogate = _matched(source, face, region)
+    surrogate = _matched(source, face.mesh, face.surrogate, face.surrogate_mesh, region)
     surrogate = _joined(surrogate, around, usable, region)
     surrogate = _textured(surrogate, source[region.window], region)
     alpha = region.alpha()
@@ -120,10 +124,13 @@ def fit_size(
     size = min(side, next((s for s in sorted(sizes) if s >= 0.9 * needed), max(sizes)))
     if size == side:
         return picture, mesh
-    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA), (mesh * (size / side)).astype(np.float32)
+    small = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    return small, (mesh * (size / side)).astype(np.float32)
 
 
-def similarity(mesh: NDArray[np.float32], surrogate_mesh: NDArray[np.float32]) -> tuple[float, NDArray[np.float64]]:
+def similarity(
+    mesh: NDArray[np.float32], surrogate_mesh: NDArray[np.float32]
+) -> tuple[float, NDArray[np.float64]]:
     """Scale, and matrix [2, 3], of the similarity that takes the face's pixels to the surrogate's.
 
     Least squares over features and outline (Umeyama 1991, in complex numbers; no mirroring).
@@ -139,7 +146,9 @@ def similarity(mesh: NDArray[np.float32], surrogate_mesh: NDArray[np.float32]) -
     here = mesh[rows, :2].astype(np.float64) @ [1, 1j]
     there = surrogate_mesh[rows, :2].astype(np.float64) @ [1, 1j]
     from_mean, to_mean = weights @ here, weights @ there
-    turn = (weights * np.conj(here - from_mean)) @ (there - to_mean) / (weights @ np.abs(here - from_mean) ** 2)
+    turn = (
+        (weights * np.conj(here - from_mean)) @ (there - to_mean) / (weights @ np.abs(here - from_mean) ** 2)
+    )
     shift = to_mean - turn * from_mean
     scale = float(np.abs(turn))
     if not 1e-4 < scale < 1e4:
@@ -147,38 +156,42 @@ def similarity(mesh: NDArray[np.float32], surrogate_mesh: NDArray[np.float32]) -
     return scale, np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
 
 
-def _matched(source: Picture, face: Face, region: Region) -> Field:
+def _matched(
+    source: Picture,
+    mesh: NDArray[np.float32],
+    drawn: Picture,
+    drawn_mesh: NDArray[np.float32],
+    region: Region,
+) -> Field:
     """The surrogate warped to the window, [h, w, 3] 0..255, in the light and tint of the source."""
-    assert face.surrogate is not None
-    assert face.surrogate_mesh is not None
-    assert face.mesh is not None
-    scale, matrix = similarity(face.mesh, face.surrogate_mesh)
-    points = face.mesh[masks.SKIN, :2].astype(np.float64)
+    _, matrix = similarity(mesh, drawn_mesh)
+    points = mesh[masks.SKIN, :2].astype(np.float64)
     skin = colour.sample(source[region.window], points - region.offset)
-    painted = colour.sample(face.surrogate, face.surrogate_mesh[masks.SKIN, :2].astype(np.float64))
+    bare = colour.bare(skin)
+    points, skin = points[bare], skin[bare]
+    painted = colour.sample(drawn, drawn_mesh[masks.SKIN, :2].astype(np.float64)[bare])
     chroma = colour.saturation(skin)
     painted = colour.desaturate(painted, chroma)
     gain = colour.gains(region, skin, painted, points)
-    even = colour.evenness(skin, (painted + colour.DARK) * np.median(gain, axis=0) - colour.DARK)
-    placed = (face.surrogate_mesh[:, :2] - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
+    even = colour.evenness(skin, (painted + colour.DARK) * np.float32(np.median(gain, axis=0)) - colour.DARK)
+    placed = (drawn_mesh[:, :2] - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
     return colour.relight(
-        colour.desaturate(_warp(face, region, scale, matrix), chroma),
+        colour.desaturate(_warp(mesh, drawn, drawn_mesh, region), chroma),
         region.enlarge(gain),
-        region.enlarge(1 - masks.smoothstep((region.grid()[1] - 0.85) / 0.3)),
+        region.enlarge(1 - masks.smoothstep((region.grid[1] - 0.85) / 0.3)),
         colour.features(region, placed.astype(np.float32)),
         even,
     )
 
 
-def _warp(face: Face, region: Region, scale: float, matrix: NDArray[np.float64]) -> Field:
-    assert face.surrogate is not None
-    assert face.surrogate_mesh is not None
-    assert face.mesh is not None
-    picture = face.surrogate
-    cells, radius = region.grid()
+def _warp(
+    mesh: NDArray[np.float32], drawn: Picture, drawn_mesh: NDArray[np.float32], region: Region
+) -> Field:
+    scale, matrix = similarity(mesh, drawn_mesh)
+    cells, radius = region.grid
     pull = OUTLINE_PULL * (1 - masks.smoothstep((region.scale - 1) / PULL_REACH))
-    ring = face.mesh[masks.OVAL, :2].astype(np.float64)
-    apart = face.surrogate_mesh[masks.OVAL, :2] - (ring @ matrix[:, :2].T + matrix[:, 2])
+    ring = mesh[masks.OVAL, :2].astype(np.float64)
+    apart = drawn_mesh[masks.OVAL, :2] - (ring @ matrix[:, :2].T + matrix[:, 2])
     ramp = pull * masks.smoothstep((radius - INNER) / (1 - INNER))
     moved = region.enlarge(masks.spread(cells, ring, apart, np.ones(len(ring))) * ramp[:, None])
     height, width = region.mask.shape
@@ -187,11 +200,11 @@ def _warp(face: Face, region: Region, scale: float, matrix: NDArray[np.float64])
     a, b, c = np.moveaxis(matrix.astype(np.float32), 1, 0)
     at = [a[axis] * x + (b[axis] * y + c[axis]) + moved[..., axis] for axis in (0, 1)]
     if scale > 1:
-        size = max(8, round(picture.shape[0] / scale))
-        shrink = size / picture.shape[0]
-        picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+        size = max(8, round(drawn.shape[0] / scale))
+        shrink = size / drawn.shape[0]
+        drawn = cv2.resize(drawn, (size, size), interpolation=cv2.INTER_AREA).astype(np.uint8)
         at = [(field + 0.5) * shrink - 0.5 for field in at]
-    warped = cv2.remap(picture, at[0], at[1], cv2.INTER_CUBIC, None, cv2.BORDER_REFLECT_101)
+    warped = cv2.remap(drawn, at[0], at[1], cv2.INTER_CUBIC, None, cv2.BORDER_REFLECT_101)
     return warped.astype(np.float32)
 
 
@@ -206,7 +219,7 @@ def _joined(surrogate: Field, around: Picture, usable: NDArray[np.bool_], region
         return surrogate
     surroundings, lacking = found
     inner = min(1.0, region.scale - 0.2)
-    ramp = masks.smoothstep((region.grid()[1] - inner) / (region.scale - inner))[:, None]
+    ramp = masks.smoothstep((region.grid[1] - inner) / (region.scale - inner))[:, None]
     unlike = masks.smoothstep(np.abs(lacking).max(1, keepdims=True) / UNLIKE - 0.3)
     free = masks.smoothstep((region.scale - 1) / 0.3)
     faded = masks.channels(region.enlarge(ramp**2 * unlike * free))
@@ -217,7 +230,7 @@ def _joined(surrogate: Field, around: Picture, usable: NDArray[np.bool_], region
 def _textured(surrogate: Field, source: Picture, region: Region) -> Field:
     """The source's sharpness and grain, both measured in the middle of the face."""
     low = np.maximum(np.floor(masks.scaled(region.outline, 0.6).min(0) - region.offset), 0).astype(int)
-    high = np.ceil(masks.scaled(region.outline, 0.6).max(0) - region.offset).astype(int)
+    high = np.maximum(np.ceil(masks.scaled(region.outline, 0.6).max(0) - region.offset), 0).astype(int)
     inner = (slice(low[1], high[1]), slice(low[0], high[0]))
     here = source[inner].astype(np.float32) @ colour.LUMINANCE
     there = np.asarray(surrogate[inner] @ colour.LUMINANCE, np.float32)
@@ -225,13 +238,10 @@ def _textured(surrogate: Field, source: Picture, region: Region) -> Field:
         return surrogate
     blur = colour.blur_to_match(here, there)
     if blur:
-        surrogate = cv2.GaussianBlur(surrogate, (0, 0), blur)
-        there = cv2.GaussianBlur(there, (0, 0), blur)
+        surrogate = colour.blurred(surrogate, blur)
+        there = colour.blurred(there, blur)
     level = colour.grain(here, there, region.size)
     if level > 0.3:
         rng = np.random.default_rng(surrogate.shape[:2])
         surrogate = surrogate + masks.channels(level * rng.standard_normal(surrogate.shape[:2], np.float32))
     return surrogate
-
-
-__all__ = ["Points", "composite", "composite_all", "fit_size", "paste", "similarity"]

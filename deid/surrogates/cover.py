@@ -52,6 +52,5 @@ def shape(face: Face, scale: float) -> NDArray[np.float64]:
     corners = middle + half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
     if face.mesh is None or not np.isfinite(face.mesh).all():
         return corners
-    points = face.mesh[:, :2].astype(np.float64)
-    middle = points.mean(0) if len(points) < 3 else masks.centre(cv2.convexHull(face.mesh[:, :2])[:, 0])
-    return np.concatenate([corners, middle + (points - middle) * scale])
+    hull = cv2.convexHull(face.mesh[:, :2].astype(np.float32))[:, 0].astype(np.float64)
+    return np.concatenate([corners, masks.scaled(hull, scale)])

@@ -15,10 +15,6 @@ from deid.models import mobilestylegan
 
 ENGINES = ("auto", "torch", "openvino")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-# Where CenterFace sees the points of a face in a generated picture, in units of its side: medians of 748 pictures.
-FFHQ_DETECTION_POINTS = np.array(
-    [[0.368, 0.476], [0.632, 0.476], [0.500, 0.621], [0.388, 0.728], [0.612, 0.728]], np.float32
-)
 _CUDA_BATCH = 16  # styles in one pass; on CPU one at a time is fastest: the features stay in the caches
 
 Synthesis = Callable[[Tensor], Tensor]  # styles [N, 512] on the CPU to pictures [N, 3, 1024, 1024], -1..1

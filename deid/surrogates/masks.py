@@ -8,10 +8,11 @@ Mesh indices are those of MediaPipe's 468-point face mesh.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from deid import config
 from deid.errors import FaceError
@@ -20,10 +21,9 @@ from deid.interfaces import Face
 Points = NDArray[np.float64]  # [N, 2] x, y in pixels
 Field = NDArray[np.float32]  # [h, w] or [h, w, C]
 
-OVAL = np.array(
-    [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377]
-    + [152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]
-)
+_RIGHT = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377)
+_LEFT = (152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
+OVAL = np.array([*_RIGHT, *_LEFT])  # clockwise in the picture, from the forehead's middle
 EYES = (
     np.array([33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246]),
     np.array([263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466]),
@@ -36,7 +36,8 @@ ANCHORS = np.array([33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 2, 98, 327, 61
 SKIN = np.setdiff1d(np.arange(468), np.concatenate([*EYES, MOUTH, LIPS, BROWS]))
 
 MIN_SIDE = 4.0  # px; an outline below it has no shape left
-DETECTION_REACH = 1.35  # the detector's five points must lie within the outline scaled by this
+DETECTION_REACH = 1.35  # what the detector saw must lie within the outline scaled by this
+INSET = 0.1  # of a box's sides, which detectors place loosely
 GRID = 32  # cells a side on which smooth fields are computed
 
 
@@ -103,6 +104,7 @@ class Region:
         away = cv2.distanceTransform((~self.mask).astype(np.uint8), cv2.DIST_L2, 3)
         return 1 - smoothstep(away / self.feather)
 
+    @cached_property
     def grid(self) -> tuple[Points, Field]:
         """Cell centres [g*g, 2] of a coarse grid over the window, and their radius [g*g]: 0 at the centre, 1 on
         the outline, `scale` on the region's border."""
@@ -120,7 +122,9 @@ class Region:
     def enlarge(self, field: NDArray[np.floating]) -> Field:
         """A field [g*g, ...] of the coarse grid, at the window's resolution."""
         cells = np.asarray(field, np.float32).reshape(GRID, GRID, -1)
-        return cv2.resize(cells, self.mask.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        return np.asarray(
+            cv2.resize(cells, self.mask.shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32
+        )
 
 
 def region(face: Face, options: config.Region, shape: tuple[int, ...]) -> Region:
@@ -133,7 +137,7 @@ def region(face: Face, options: config.Region, shape: tuple[int, ...]) -> Region
         raise FaceError("composite_failed")
     edge = outline(face.mesh)
     reach = scaled(edge, DETECTION_REACH).astype(np.float32)
-    if any(cv2.pointPolygonTest(reach, (float(x), float(y)), False) < 0 for x, y in face.points):
+    if any(cv2.pointPolygonTest(reach, (float(x), float(y)), False) < 0 for x, y in _seen(face)):
         raise FaceError("composite_failed")
     polygon = scaled(edge, options.scale)
     feather = max(1.0, options.feather * float(np.ptp(edge[:, 1])))
@@ -146,19 +150,30 @@ def region(face: Face, options: config.Region, shape: tuple[int, ...]) -> Region
     return Region(edge, centre(edge), options.scale, polygon, feather, window, fill(polygon, extent, first))
 
 
-def smoothstep(values: NDArray[np.floating]) -> Field:
+def _seen(face: Face) -> Points:
+    """Where the detector saw the face, [9, 2]: its five points and the middles of the box's sides, inset."""
+    low, high = face.box[:2].astype(np.float64), face.box[2:].astype(np.float64)
+    sides = np.array([[0.5, INSET], [0.5, 1 - INSET], [INSET, 0.5], [1 - INSET, 0.5]])
+    return np.concatenate([face.points, low + sides * (high - low)])
+
+
+def smoothstep(values: ArrayLike) -> Field:
     """0 below 0, 1 above 1, cubic between."""
-    t = np.clip(values, 0, 1).astype(np.float32)
+    t = np.clip(np.asarray(values, np.float32), 0, 1)
     return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
-def spread(cells: Points, points: Points, values: NDArray[np.floating], weights: NDArray[np.floating]) -> Field:
+def spread(
+    cells: Points, points: Points, values: NDArray[np.floating], weights: NDArray[np.floating]
+) -> Field:
     """Smooth extension [len(cells), C] of values [N, C] at points [N, 2] along a closed curve.
 
     Inverse squared distances: on a disk with evenly spaced points this is its Poisson kernel, so the result is
     close to the harmonic membrane of gradient-domain blending (Perez et al. 2003) without solving for it.
     """
-    apart = np.subtract.outer(cells[:, 0], points[:, 0]) ** 2 + np.subtract.outer(cells[:, 1], points[:, 1]) ** 2
+    apart = (
+        np.subtract.outer(cells[:, 0], points[:, 0]) ** 2 + np.subtract.outer(cells[:, 1], points[:, 1]) ** 2
+    )
     step = np.ptp(points, axis=0).max() / len(points)
     closeness = weights / (apart + 0.25 * step**2 + 1e-6)
     return np.asarray(closeness @ values / closeness.sum(1, keepdims=True), np.float32)
@@ -174,4 +189,4 @@ def resample(polygon: Points, count: int) -> Points:
 
 def channels(field: Field) -> Field:
     """A field [h, w] as three equal channels [h, w, 3]: far quicker to multiply with than broadcasting."""
-    return cv2.merge([field, field, field])
+    return np.asarray(cv2.merge([field, field, field]), np.float32)

@@ -102,20 +102,6 @@ def test_the_largest_face_is_attacked():
     assert largest(Detections(boxes[:0], np.zeros(0, np.float32), points[:0])) is None
 
 
-class AnnotatedPortrait:
-    """Finds the portrait's face, by its annotation, in the picture of its own size, and nothing in others."""
-
-    points = np.array([[206, 117], [246, 112], [230, 140], [210, 158], [248, 154]], np.float32)
-
-    def detect(self, pictures):
-        return [self._detect(picture) for picture in pictures]
-
-    def _detect(self, picture):
-        count = int(picture.shape == (512, 512, 3))
-        box = np.array([[175, 65, 275, 190]], np.float32)
-        return Detections(box[:count], np.ones(count, np.float32), self.points[None][:count])
-
-
 class MeanColour:
     dim = 3
 
@@ -125,12 +111,11 @@ class MeanColour:
 
 def test_templates_of_several_recognizers_with_a_row_of_nan_where_no_face_is(network):
     portrait = astronaut()
+    face = face_at([[206, 117], [246, 112], [230, 140], [210, 158], [248, 154]])
     recognizers = [OnnxRecognizer(config(network)), EmbedderRecognizer(MeanColour(), "mean")]
-    found = templates(
-        recognizers, AnnotatedPortrait(), [portrait, portrait[:100, :100]], np.array(["a", "b"])
-    )
+    found = templates(recognizers, [(portrait, face), (portrait[:100], None)], np.array(["a", "b"]))
     assert {name: t.vectors.shape for name, t in found.items()} == {"flatten": (2, 768), "mean": (2, 3)}
     assert [t.acquired.tolist() for t in found.values()] == [[True, False]] * 2
     assert found["mean"].vectors[0] == pytest.approx(portrait.mean(axis=(0, 1)))
     with pytest.raises(ValueError, match="no face"):
-        templates(recognizers, AnnotatedPortrait(), [portrait[:100, :100]], np.array(["a"]))
+        templates(recognizers, [(portrait, None)], np.array(["a"]))

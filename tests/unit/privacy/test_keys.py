@@ -2,7 +2,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deid.privacy import keys
@@ -19,6 +19,7 @@ def every(secret: bytes, unit: int, position: int, face: int) -> list[str]:
     ]
 
 
+@settings(deadline=None)
 @given(NUMBER, NUMBER, NUMBER)
 def test_ids_are_128_bit_hex_repeatable_and_apart(unit, position, face):
     ids = every(SECRET, unit, position, face)
@@ -29,7 +30,12 @@ def test_ids_are_128_bit_hex_repeatable_and_apart(unit, position, face):
 
 def test_no_two_places_share_an_id():
     outputs = {keys.output_id(SECRET, unit, position) for unit in range(60) for position in range(60)}
-    faces = {keys.face_id(SECRET, unit, position, face) for unit in range(15) for position in range(15) for face in range(15)}
+    faces = {
+        keys.face_id(SECRET, unit, position, face)
+        for unit in range(15)
+        for position in range(15)
+        for face in range(15)
+    }
     shards = {keys.shard_name(SECRET, unit) for unit in range(500)}
     assert (len(outputs), len(faces), len(shards)) == (3600, 3375, 500)
     assert len(outputs | faces | shards) == 3600 + 3375 + 500
@@ -59,6 +65,7 @@ def test_generators_repeat_and_differ():
     assert draws[SECRET, b"a"] == tuple(keys.rng_for(SECRET, b"a").integers(0, 2**63, 4).tolist())
 
 
+@settings(deadline=None)
 @given(st.integers(0, 3000))
 def test_permutation_holds_every_record_once(n):
     order = keys.permutation(SECRET, n)
@@ -78,7 +85,10 @@ def test_permutation_places_are_even():
     assert abs(np.bincount(places, minlength=6) - 1600 / 6).max() < 70
 
 
-@pytest.mark.parametrize("call", [lambda: keys.output_id(b"", 0, 0), lambda: keys.permutation(b"", 3), lambda: keys.rng_for(b"", b"a")])
+@pytest.mark.parametrize(
+    "call",
+    [lambda: keys.output_id(b"", 0, 0), lambda: keys.permutation(b"", 3), lambda: keys.rng_for(b"", b"a")],
+)
 def test_an_empty_secret_is_refused(call):
     with pytest.raises(ValueError, match="secret is empty"):
         call()

@@ -10,7 +10,9 @@ from deid.surrogates import masks
 KEY = (255, 0, 255)  # magenta: in no drawn face and no drawn background
 
 
-def mesh(centre: tuple[float, float], height: float, width: float | None = None, turn: float = 0.0) -> NDArray[np.float32]:
+def mesh(
+    centre: tuple[float, float], height: float, width: float | None = None, turn: float = 0.0
+) -> NDArray[np.float32]:
     """Face-like mesh [468, 3]: the oval on an ellipse, features at their usual places, the rest spread inside."""
     rng = np.random.default_rng(0)
     angles = rng.uniform(0, 2 * np.pi, 468)
@@ -25,7 +27,16 @@ def mesh(centre: tuple[float, float], height: float, width: float | None = None,
     ):
         ring = np.linspace(0, 2 * np.pi, len(rings), endpoint=False)
         points[rings] = np.stack([-np.cos(ring), np.sin(ring)], 1) * size + middle
-    for index, y in ((168, -0.25), (6, -0.15), (197, -0.05), (195, 0.0), (5, 0.08), (4, 0.15), (1, 0.2), (2, 0.25)):
+    for index, y in (
+        (168, -0.25),
+        (6, -0.15),
+        (197, -0.05),
+        (195, 0.0),
+        (5, 0.08),
+        (4, 0.15),
+        (1, 0.2),
+        (2, 0.25),
+    ):
         points[index] = (0, y)
     points[98], points[327] = (-0.15, 0.2), (0.15, 0.2)
     points = points * [(width or 0.8 * height) / 2, height / 2]
@@ -51,7 +62,9 @@ def surrogate(size: int = 128, seed: int = 1) -> tuple[Picture, NDArray[np.float
     return cv2.GaussianBlur(picture, (0, 0), size / 128), shape
 
 
-def face(centre: tuple[float, float], height: float, turn: float = 0.0, seed: int = 1, size: int = 128) -> Face:
+def face(
+    centre: tuple[float, float], height: float, turn: float = 0.0, seed: int = 1, size: int = 128
+) -> Face:
     """A face ready to be composited."""
     shape = mesh(centre, height, turn=turn)
     low, high = shape[:, :2].min(0), shape[:, :2].max(0)

@@ -5,8 +5,7 @@ from skimage.data import astronaut
 from deid import config
 from deid.errors import FaceError
 from deid.surrogates import composite, masks
-
-from . import drawn
+from tests.unit.surrogates import drawn
 
 SCALES = [1.0, 1.3, 1.5]
 
@@ -44,13 +43,19 @@ def test_pixels_away_from_the_face_stay_bit_exact(scale):
     options = config.Region(scale=scale, feather=0.1)
     result = composite.composite(source, face, options)
     reach = scale + 0.1 * 2 / 0.8 + 0.1
-    assert np.array_equal(result[~drawn.inside(face, reach, source.shape)], source[~drawn.inside(face, reach, source.shape)])
+    assert np.array_equal(
+        result[~drawn.inside(face, reach, source.shape)], source[~drawn.inside(face, reach, source.shape)]
+    )
     assert np.array_equal(source, before)
     assert (result != source)[drawn.inside(face, scale, source.shape)].any(1).mean() > 0.9
 
 
 def test_overlapping_faces_leave_no_source_and_the_nearer_whole():
-    faces = [drawn.face((200, 180), 160, seed=1), drawn.face((110, 170), 90, seed=2), drawn.face((290, 230), 70, seed=3)]
+    faces = [
+        drawn.face((200, 180), 160, seed=1),
+        drawn.face((110, 170), 90, seed=2),
+        drawn.face((290, 230), 70, seed=3),
+    ]
     source = drawn.painted(drawn.texture(400, 400, 4), faces, 1.3)
     options = config.Region(scale=1.3)
     result = composite.composite_all(source, faces, options)
@@ -114,6 +119,27 @@ def test_colour_follows_the_source_skin():
     assert means["light"].mean() > means["dark"].mean() + 80
 
 
+@pytest.mark.parametrize("worn", [(90, 200, 210), (15, 15, 18), (250, 250, 250)])
+def test_a_medical_mask_does_not_colour_the_skin(worn):
+    face = drawn.face((160, 170), 120)
+    source = drawn.texture(320, 330, 2)
+    where = drawn.inside(face, 1.05, source.shape)
+    source[where] = (205, 160, 135)
+    where[:158] = False  # up to the lower lids
+    source[where] = worn
+    result = composite.composite(source, face, config.Region(scale=1.0))
+    skin = np.median(result[drawn.inside(face, 0.8, source.shape)], axis=0)
+    assert np.abs(skin - (205, 160, 135)).max() < 20
+
+
+def test_a_mesh_that_holds_only_part_of_the_box_is_not_trusted():
+    face = drawn.face((160, 170), 100)
+    face.box[3] += 80
+    result = composite.composite_all(drawn.texture(320, 330, 2), [face], config.Region(scale=1.3))
+    assert (face.status, face.failure) == ("covered", "composite_failed")
+    assert (result[int(face.box[3]) - 2, 160] == 128).all()
+
+
 def test_surrogate_is_placed_on_the_face():
     face = drawn.face((160, 170), 120, turn=0.3)
     _, matrix = composite.similarity(face.mesh, face.surrogate_mesh)
@@ -126,7 +152,9 @@ def test_surrogate_is_no_sharper_than_a_blurred_source():
 
     sharp, _ = drawn.surrogate(256, 3)
     face = drawn.face((130, 140), 140, size=256)
-    face.surrogate = np.clip(sharp + np.random.default_rng(0).normal(0, 12, sharp.shape), 0, 255).astype(np.uint8)
+    face.surrogate = np.clip(sharp + np.random.default_rng(0).normal(0, 12, sharp.shape), 0, 255).astype(
+        np.uint8
+    )
     blurred = cv2.GaussianBlur(astronaut()[:300, 100:400].copy(), (0, 0), 4)
     result = composite.composite(blurred, face, config.Region(scale=1.0))
     inner = drawn.inside(face, 0.7, blurred.shape)
@@ -139,7 +167,18 @@ def test_surrogate_is_no_sharper_than_a_blurred_source():
     assert detail(result) < 0.5 * 12 / max(pasted, 1)
 
 
-@pytest.mark.parametrize("damage", ["no_mesh", "nan_mesh", "flat_mesh", "mesh_elsewhere", "no_surrogate", "nan_surrogate_mesh", "point_surrogate_mesh"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "no_mesh",
+        "nan_mesh",
+        "flat_mesh",
+        "mesh_elsewhere",
+        "no_surrogate",
+        "nan_surrogate_mesh",
+        "point_surrogate_mesh",
+    ],
+)
 def test_what_fails_is_covered(damage):
     good, bad = drawn.face((90, 100), 90), drawn.face((230, 200), 100)
     source = drawn.painted(drawn.texture(320, 330, 2), [good, bad], 1.3)

@@ -5,8 +5,7 @@ from deid import config
 from deid.errors import FaceError
 from deid.interfaces import Face
 from deid.surrogates.cover import COLOUR, cover
-
-from . import drawn
+from tests.unit.surrogates import drawn
 
 
 def boxed(*box: float) -> Face:
@@ -40,7 +39,14 @@ def test_outline_and_box_are_both_covered(scale):
 
 
 @pytest.mark.parametrize(
-    "box", [(-50, -40, 20, 30), (90, 90, 150, 180), (-500, 20, 5000, 60), (40, -1e7, 60, 1e7), (-1e9, -1e9, 1e9, 1e9)]
+    "box",
+    [
+        (-50, -40, 20, 30),
+        (90, 90, 150, 180),
+        (-500, 20, 5000, 60),
+        (40, -1e7, 60, 1e7),
+        (-1e9, -1e9, 1e9, 1e9),
+    ],
 )
 def test_boxes_partly_outside(box):
     source = drawn.texture(100, 100, 1)
@@ -51,7 +57,9 @@ def test_boxes_partly_outside(box):
     assert (result[within] == COLOUR).all()
 
 
-@pytest.mark.parametrize("box", [(50, 50, 51, 51), (50, 50, 50, 50), (51, 51, 50, 50), (99.6, 99.6, 100, 100), (0, 0, 0.2, 0.2)])
+@pytest.mark.parametrize(
+    "box", [(50, 50, 51, 51), (50, 50, 50, 50), (51, 51, 50, 50), (99.6, 99.6, 100, 100), (0, 0, 0.2, 0.2)]
+)
 def test_boxes_of_a_pixel(box):
     source = drawn.texture(100, 100, 1)
     result = cover(source, boxed(*box), config.Region())

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -18,13 +18,19 @@ PERSON = arrays.arrays(np.float32, DIM, elements=VALUES)
 def gallery(embeddings, sex=None) -> Gallery:
     n = len(embeddings)
     attributes = {} if sex is None else {"sex": np.asarray(sex, np.float32)}
-    return Gallery(np.zeros((n, 4), np.float32), np.asarray(embeddings, np.float32), np.zeros((n, 468, 3), np.float32), attributes)
+    return Gallery(
+        np.zeros((n, 4), np.float32),
+        np.asarray(embeddings, np.float32),
+        np.zeros((n, 468, 3), np.float32),
+        attributes,
+    )
 
 
 def expected(person, embeddings):
     return np.linalg.norm(embeddings.astype(float) - person.astype(float), axis=1)
 
 
+@settings(deadline=None)
 @given(EMBEDDINGS, PERSON, st.data())
 def test_nearest_are_the_k_nearest_in_order(embeddings, person, data):
     k = data.draw(st.integers(1, len(embeddings)))
@@ -40,14 +46,20 @@ def test_ties_go_by_gallery_order():
     assert match.nearest(np.zeros(DIM, np.float32), gallery(embeddings), 7).tolist() == list(range(7))
 
 
+@settings(deadline=None)
 @given(EMBEDDINGS, arrays.arrays(np.float32, (3, DIM), elements=VALUES))
 def test_a_batch_gives_what_each_alone_gives(embeddings, people):
     entries = gallery(embeddings)
     k = min(3, len(embeddings))
-    assert np.array_equal(match.nearest(people, entries, k), [match.nearest(person, entries, k) for person in people])
+    assert np.array_equal(
+        match.nearest(people, entries, k), [match.nearest(person, entries, k) for person in people]
+    )
 
 
-@given(EMBEDDINGS, PERSON, st.integers(1, 6), st.floats(0, 3), st.integers(0, 2**32), st.sampled_from([-1, 0, 1]))
+@settings(deadline=None)
+@given(
+    EMBEDDINGS, PERSON, st.integers(1, 6), st.floats(0, 3), st.integers(0, 2**32), st.sampled_from([-1, 0, 1])
+)
 def test_distant_never_breaks_the_margin_nor_k(embeddings, person, k, margin, seed, sex):
     classes = np.arange(len(embeddings)) % 2
     beyond = match.distances(person, gallery(embeddings)) >= margin
@@ -89,7 +101,9 @@ def test_k_larger_than_the_gallery_stops_the_run():
         match.nearest(np.zeros(DIM, np.float32), entries, DIM + 1)
 
 
-@pytest.mark.parametrize("person", [np.full(DIM, np.nan), np.full(DIM, np.inf), np.zeros(DIM + 1), np.zeros(0)])
+@pytest.mark.parametrize(
+    "person", [np.full(DIM, np.nan), np.full(DIM, np.inf), np.zeros(DIM + 1), np.zeros(0)]
+)
 def test_embeddings_that_cannot_be_used(person):
     entries = gallery(np.eye(DIM))
     with pytest.raises(FaceError):

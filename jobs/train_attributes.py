@@ -1,0 +1,285 @@
+"""Makes the sex and age heads of `deid.faces.attributes` from generated faces and a teacher's labels; development only.
+
+    python jobs/train_attributes.py draw FACES --count 2304              # candidates of the default gallery, 256 px
+    node jobs/label_attributes.mjs FACES labels.csv                      # the teacher: file,sex_probability,age
+    python jobs/train_attributes.py embed FACES faces.npz
+    python jobs/train_attributes.py fit faces.npz labels.csv HEADS.safetensors [--test OTHER.npz OTHER.csv]
+    python jobs/train_attributes.py measure PHOTOGRAPHS.npz labels.csv   # columns file, gender, age, ethnicity
+
+No photograph of a person is trained on. The same embeddings and labels give the same heads.
+"""
+
+import argparse
+import csv
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from deid.faces.attributes import DIM, UNKNOWN, AttributeHeads, sex_class
+from deid.faces.detect import CenterFaceDetector
+from deid.faces.embed import DlibEmbedder
+from deid.faces.mesh import FaceMesher
+from deid.gallery.build import Recipe, draw_styles, mean_style
+from deid.interfaces import Face, Picture
+from deid.models.store import default_store
+from deid.surrogates.generator import MobileStyleGANGenerator
+
+Array = NDArray[np.float64]
+VIEWS = 3  # as it is, mirrored, small and compressed
+FOLDS = 5
+SEX_PENALTY, AGE_PENALTY = 3.0, 30.0  # L2, on standardised embeddings, a view
+SURE = 0.99  # accuracy wanted outside the uncertain band
+SIDE = 256  # px, of a drawn face
+
+
+def draw(folder: Path, first: int, count: int, seed: int) -> None:
+    """Write generated faces as JPEG: the gallery's candidates `first` to `first + count - 1` under a seed."""
+    recipe = Recipe(seed=seed)
+    generator = MobileStyleGANGenerator(default_store().files("mobilestylegan"), threads=2, size=2 * SIDE)
+    centre = mean_style(generator, recipe)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(first, first + count):
+        style = draw_styles(generator, recipe, np.array([number]), centre)
+        small = cv2.resize(generator.generate(style)[0], (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(folder / f"{number:05}.jpg"), small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+
+
+class Eyes:
+    """From a picture to the embedding of its largest face, with the parts that the job runs."""
+
+    def __init__(self) -> None:
+        store = default_store()
+        self.detector = CenterFaceDetector(store.files("centerface"), threshold=0.3, enlarge=1.0)
+        self.mesher = FaceMesher(store.files("facemesh"))
+        self.embedder = DlibEmbedder(store.files("dlib_resnet"))
+
+    def __call__(self, picture: Picture) -> NDArray[np.float32]:
+        """Embedding [128]; NaN where no face is found."""
+        found = self.detector.detect([picture])[0]
+        if not len(found):
+            return np.full(DIM, np.nan, np.float32)
+        meshes, _ = self.mesher.mesh(picture, found)
+        largest = int(np.argmax(found.boxes[:, 3] - found.boxes[:, 1]))
+        face = Face(
+            found.boxes[largest], float(found.scores[largest]), found.points[largest], meshes[largest]
+        )
+        return self.embedder.embed([picture], [[face]])[0][0]
+
+
+def embed(folder: Path, output: Path) -> None:
+    """Write names [N] and embeddings float32 [N, views, 128] of a folder's JPEGs; NaN where no face is found."""
+    eyes, rows = Eyes(), []
+    files = sorted(file.name for file in folder.glob("*.jpg"))
+    for number, file in enumerate(files):
+        picture = cv2.cvtColor(cv2.imread(str(folder / file), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        small = degrade(picture, np.random.default_rng(number))
+        rows.append([eyes(view) for view in (picture, picture[:, ::-1].copy(), small)])
+        if (number + 1) % 100 == 0:
+            print(f"embedded {number + 1} of {len(files)}", flush=True)
+    np.savez(output, files=np.array(files), embeddings=np.array(rows, np.float32))
+
+
+def read(embeddings: Path, labels: Path) -> tuple[Array, list[dict[str, str]]]:
+    """Embeddings [N, views, 128] and label rows [N] of the labelled pictures whose face is found in every view."""
+    with np.load(embeddings) as file:
+        vectors = dict(zip(file["files"].tolist(), file["embeddings"].astype(np.float64), strict=True))
+    with labels.open(encoding="utf-8") as lines:
+        rows = [row for row in csv.DictReader(lines) if np.isfinite(vectors.get(row["file"], np.nan)).all()]
+    return np.stack([vectors[row["file"]] for row in rows]), rows
+
+
+def read_teacher(embeddings: Path, labels: Path) -> tuple[Array, Array, Array]:
+    """Embeddings [N, views, 128], and the teacher's P(male) [N] and ages [N]."""
+    vectors, rows = read(embeddings, labels)
+    sex, age = (np.array([float(row[name]) for row in rows]) for name in ("sex_probability", "age"))
+    return vectors, sex, age
+
+
+def degrade(picture: Picture, rng: np.random.Generator) -> Picture:
+    """The picture at a tenth to under a half of its size, JPEG quality 40 to 94, and enlarged again: a distant face."""
+    small = cv2.resize(picture, None, fx=(f := rng.uniform(0.1, 0.45)), fy=f, interpolation=cv2.INTER_AREA)
+    _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 95))])
+    height, width = picture.shape[:2]
+    return np.asarray(cv2.resize(cv2.imdecode(data, cv2.IMREAD_COLOR), (width, height)), np.uint8)
+
+
+def logistic(x: Array, y: Array, penalty: float) -> Array:
+    """Weights [D + 1], bias last, of an L2 logistic regression on x [N, D] and soft labels y [N], by Newton steps."""
+    x = np.c_[x, np.ones(len(x))]
+    ridge = np.diag([penalty] * (x.shape[1] - 1) + [1e-9])
+    weights = np.zeros(x.shape[1])
+    for _ in range(30):
+        p = sigmoid(x @ weights)
+        gradient = x.T @ (p - y) + ridge @ weights
+        weights -= np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + ridge, gradient)
+    return weights
+
+
+def linear(x: Array, y: Array, penalty: float) -> Array:
+    """Weights [D + 1], bias last, of a ridge regression."""
+    x = np.c_[x, np.ones(len(x))]
+    return np.linalg.solve(x.T @ x + np.diag([penalty] * (x.shape[1] - 1) + [1e-9]), x.T @ y)
+
+
+def sigmoid(x: Array) -> Array:
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)))
+
+
+def platt(log_odds: Array, male: NDArray[np.bool_]) -> tuple[float, float]:
+    """Slope and offset that calibrate log odds [N] (Platt 1999, with his smoothed targets)."""
+    targets = np.where(male, (male.sum() + 1) / (male.sum() + 2), 1 / ((~male).sum() + 2))
+    slope, offset = logistic(log_odds[:, None], targets, 1e-9)
+    return float(slope), float(offset)
+
+
+def uncertain_band(probability: Array, male: NDArray[np.bool_]) -> Array:
+    """[2] Narrowest band around 1/2, even in log odds, outside which at least `SURE` of the answers are right."""
+    doubt = np.minimum(probability, 1 - probability)
+    right = (probability > 0.5) == male
+    order = np.argsort(doubt)
+    good = np.flatnonzero(np.cumsum(right[order]) >= SURE * np.arange(1, len(order) + 1))
+    if not len(good):
+        raise SystemExit(f"no band gives {SURE:.0%}: the labels do not follow from the embeddings")
+    edge = math.nextafter(float(doubt[order[good[-1]]]), 1.0)
+    return np.array([edge, 1 - edge])
+
+
+def out_of_fold(x: Array, y: Array, fit: Callable[[Array, Array], Array]) -> Array:
+    """Predictions [N, views] for embeddings x [N, views, D], each from a fit without that face."""
+    fold = np.random.default_rng(0).integers(0, FOLDS, len(x))
+    predicted = np.zeros(x.shape[:2])
+    for held in range(FOLDS):
+        rest = fold != held
+        weights = fit(x[rest].reshape(-1, x.shape[-1]), np.repeat(y[rest], x.shape[1]))
+        predicted[fold == held] = x[fold == held] @ weights[:-1] + weights[-1]
+    return predicted
+
+
+def fit_heads(embeddings: Array, sex: Array, age: Array) -> tuple[AttributeHeads, dict[str, float]]:
+    """Heads and cross-validated figures, from embeddings [N, views, 128], the teacher's P(male) [N] and ages [N]."""
+    n, views, _ = embeddings.shape
+    mean, scale = embeddings.mean(axis=(0, 1)), embeddings.std()
+    x = (embeddings - mean) / scale
+
+    def fit_sex(a: Array, b: Array) -> Array:
+        return logistic(a, b, SEX_PENALTY * views)
+
+    def fit_age(a: Array, b: Array) -> Array:
+        return linear(a, b, AGE_PENALTY * views)
+
+    male = np.repeat(sex > 0.5, views)
+    held_log_odds = out_of_fold(x, sex, fit_sex)
+    slope, offset = platt(held_log_odds.ravel(), male)
+    held_sex = sigmoid(slope * held_log_odds + offset)
+    band = uncertain_band(held_sex.ravel(), male)
+    held_age = out_of_fold(x, age, fit_age)
+    flat = x.reshape(n * views, -1)
+    w_sex, w_age = fit_sex(flat, np.repeat(sex, views)), fit_age(flat, np.repeat(age, views))
+    w_sex = slope * w_sex + np.r_[np.zeros(DIM), offset]
+    raw = [np.r_[w[:-1] / scale, w[-1] - mean @ w[:-1] / scale].astype(np.float32) for w in (w_sex, w_age)]
+    heads = AttributeHeads(raw[0][:-1], raw[0][-1:], raw[1][:-1], raw[1][-1:], band.astype(np.float32))
+    return heads, figures(held_sex, held_age, sex, age, band)
+
+
+def figures(p: Array, years: Array, sex: Array, age: Array, band: Array) -> dict[str, float]:
+    """Agreement of predictions [N, views] with the teacher's labels [N], the plain and the small view apart."""
+    result = {"faces": float(len(sex)), "teacher_male": float((sex > 0.5).mean())}
+    for name, view in (("plain", 0), ("small", VIEWS - 1)):
+        answer, male = sex_class(p[:, view], band), sex > 0.5
+        known = answer != UNKNOWN
+        result |= {
+            f"{name}_sex_accuracy": float(((p[:, view] > 0.5) == male).mean()),
+            f"{name}_sex_answered": float(known.mean()),
+            f"{name}_sex_accuracy_answered": float((answer == male)[known].mean()),
+            f"{name}_sex_calibration_error": calibration_error(p[:, view], male),
+            f"{name}_age_mean_absolute_error": float(np.abs(years[:, view] - age).mean()),
+        }
+    return result
+
+
+def calibration_error(p: Array, male: NDArray[np.bool_], bins: int = 10) -> float:
+    """Expected calibration error over bins of equal width (Naeini et al. 2015)."""
+    which = np.minimum((p * bins).astype(int), bins - 1)
+    return float(sum(abs((p - male)[which == b].sum()) for b in range(bins)) / len(p))
+
+
+def fit(embeddings: Path, labels: Path, output: Path, test: list[Path] | None) -> None:
+    heads, held_out = fit_heads(*read_teacher(embeddings, labels))
+    heads.save(output)
+    show(f"{FOLDS}-fold cross-validation", held_out)
+    show("uncertain band of P(male)", dict(zip(("low", "high"), heads.sex_band, strict=True)))
+    if test:
+        others, sex, age = read_teacher(*test)
+        predicted = heads.predict(others.reshape(-1, DIM))
+        p, years = (predicted[name].reshape(len(sex), VIEWS) for name in ("sex", "age"))
+        show("other generated faces", figures(p, years, sex, age, heads.sex_band))
+
+
+def measure(embeddings: Path, labels: Path, path: Path | None) -> None:
+    """Print agreement with self-reported labels, whole and by group. Only measures: nothing is fitted here."""
+    vectors, rows = read(embeddings, labels)
+    heads = AttributeHeads.load(path)
+    predicted = heads.predict(vectors[:, 0])
+    answer = sex_class(predicted["sex"], heads.sex_band)
+    male = np.array([row["gender"] == "male" for row in rows])
+    age = np.array([float(row["age"]) if row["age"].isdigit() else np.nan for row in rows])
+    for name, group in groups(rows).items():
+        known, error = group & (answer != UNKNOWN), (predicted["age"] - age)[group]
+        values = {
+            "sex_accuracy": ((predicted["sex"] > 0.5) == male)[group].mean(),
+            "sex_answered": known.sum() / group.sum(),
+            "sex_wrong_answers": (answer != male)[known].sum(),
+            "age_mean_absolute_error": np.nanmean(np.abs(error)),
+            "age_bias": np.nanmean(error),
+            "age_error_of_one_constant": np.nanmean(np.abs(age - np.nanmedian(age))[group]),
+        }
+        show(f"{name}: {group.sum()} pictures", values)
+
+
+def groups(rows: list[dict[str, str]]) -> dict[str, NDArray[np.bool_]]:
+    """Masks [N] by the value of each label that groups the pictures."""
+    masks = {"all": np.ones(len(rows), np.bool_)}
+    for column in ("gender", "ethnicity", "expression"):
+        for value in sorted({row.get(column, "") for row in rows} - {""}):
+            masks[f"{column} {value}"] = np.array([row[column] == value for row in rows])
+    return masks
+
+
+def show(title: str, values: dict[str, Any]) -> None:
+    print(title, *(f"  {name}: {value:.3f}" for name, value in values.items()), sep="\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verbs = parser.add_subparsers(required=True)
+    drawing = verb(verbs, "draw", draw, "folder")
+    drawing.add_argument("--first", type=int, default=0)
+    drawing.add_argument("--count", type=int, default=2304)
+    drawing.add_argument("--seed", type=int, default=1)
+    verb(verbs, "embed", embed, "folder", "output")
+    fitting = verb(verbs, "fit", fit, "embeddings", "labels", "output")
+    fitting.add_argument("--test", type=Path, nargs=2, help="embeddings and labels of other generated faces")
+    measuring = verb(verbs, "measure", measure, "embeddings", "labels")
+    measuring.add_argument("--heads", dest="path", type=Path, help="default: those in the package")
+    arguments = vars(parser.parse_args())
+    arguments.pop("call")(**arguments)
+
+
+def verb(verbs: Any, name: str, call: Callable[..., None], *paths: str) -> argparse.ArgumentParser:
+    """A parser for one verb, with its positional paths."""
+    parser: argparse.ArgumentParser = verbs.add_parser(name)
+    parser.set_defaults(call=call)
+    for path in paths:
+        parser.add_argument(path, type=Path)
+    return parser
+
+
+if __name__ == "__main__":
+    main()
