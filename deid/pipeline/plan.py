@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from deid.config import Config
 from deid.errors import InputError
+from deid.gallery import store as gallery_store
 from deid.pipeline import parts
 from deid.privacy import keys
 from deid.shards import storage, webdataset
+from deid.surrogates import match
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,12 @@ class Plan:
         """Records of a unit with their number, in the order of their positions."""
         numbers = self.numbers(unit)
         return self.records.take(pa.array(numbers)).append_column("record", pa.array(numbers))
+
+
+def check(config: Config) -> None:
+    """Stop (ConfigError, ModelError) for everything that can be known to be wrong before any work is done."""
+    parts.check(config)
+    match.check(config.match, gallery_store.load(config.gallery))
 
 
 def shards(config: Config) -> list[storage.Object]:
@@ -107,7 +115,7 @@ def to_bytes(table: pa.Table) -> bytes:
 
 def describe(config: Config) -> dict[str, Any]:
     """What a run would do, from a listing alone."""
-    parts.check(config)
+    check(config)
     listed = shards(config)
     stages = config.stages
     pools = {name: getattr(stages, name) for name in ("analyse", "generate", "compose")}

@@ -25,7 +25,6 @@ from deid.pipeline.stages import Analyse, Compose, Generate
 from deid.pipeline.write import WriteUnit
 from deid.privacy import manifest as manifests
 from deid.shards import storage
-from deid.surrogates import match
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +51,7 @@ def run(config: Config) -> RunResult:
     Raises:
         DeidError: each kind with its own exit code; see `deid.errors`.
     """
-    check(config)
+    planning.check(config)
     secret, name = secret_of(config), secrets.token_hex(8)
     output, state = storage.join(config.output.uri, name), storage.join(config.state, name)
     with cluster.session(config.cluster):
@@ -80,12 +79,6 @@ def run(config: Config) -> RunResult:
     manifest = manifests.build(config, name, commits, sums, reasons, model_hashes(config))
     storage.write_bytes(storage.join(output, "manifest.json"), manifests.to_bytes(manifest))
     return RunResult(name, output, state, manifest, seconds)
-
-
-def check(config: Config) -> None:
-    """Everything that can be known to be wrong before any work is done."""
-    parts.check(config)
-    match.check(config.match, gallery_store.load(config.gallery))
 
 
 def stages(config: Config, plan: Plan, secret: bytes, output: str) -> Dataset:

@@ -1,0 +1,46 @@
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deid import config
+from deid.errors import ConfigError, ModelError
+from deid.pipeline import parts
+
+ACCEPT = {"accept": ["clean", "permissive", "restricted"]}
+
+
+class Own:
+    def __init__(self, files: Mapping[str, Path], threads: int = 1, device: str = "cpu", tone: str = "") -> None:
+        self.files, self.threads, self.device, self.tone = files, threads, device, tone
+
+
+def settings(**changes: Any) -> config.Config:
+    base = {"input": {"uri": "raw"}, "output": {"uri": "out"}, "state": "state", "models": ACCEPT}
+    return config.parse(base | changes)
+
+
+def test_a_part_of_the_users_own_is_a_class_path_with_options() -> None:
+    name = f"{__name__}:Own"
+    made = settings(detector={"name": name, "options": {"tone": "low"}}, generator={"name": name})
+    parts.check(made)
+    own = parts.build(made, "detector", config.Stage(threads=3, gpus=0.5))
+    assert (own.files, own.threads, own.device, own.tone) == ({}, 3, "cuda", "low")
+    assert "centerface" not in parts.models_of(made)
+
+
+def test_wrong_options_are_named() -> None:
+    made = settings(detector={"name": f"{__name__}:Own", "options": {"tonne": 1}})
+    with pytest.raises(ConfigError, match=r"detector\.options.*tonne"):
+        parts.build(made, "detector", config.Stage())
+
+
+def test_a_licence_that_is_not_accepted_stops() -> None:
+    with pytest.raises(ModelError, match="mobilestylegan"):
+        parts.check(settings(models={}))
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="centerface, or a class path"):
+        parts.check(settings(detector={"name": "centreface"}))
