@@ -116,9 +116,7 @@ def outdoors(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
     skyline = rng.uniform(0.42, 0.6) + 0.12 * (noise(rng, (2, width), 8, 4)[0] - 0.5)
     far = mix(noise(rng, shape, 14), colour(rng, 0.12, 0.2, 0.4), np.float32([0.35, 0.42, 0.3]))
     picture = np.where((y > skyline)[..., None], far, picture)
-    near = mix(
-        noise(rng, shape, 20), *(np.float32(c) for c in GROUNDS[rng.integers(len(GROUNDS))])
-    )
+    near = mix(noise(rng, shape, 20), *(np.float32(c) for c in GROUNDS[rng.integers(len(GROUNDS))]))
     horizon = rng.uniform(0.62, 0.75)
     picture = np.where((y > horizon)[..., None], near, picture)
     return cv2.GaussianBlur(picture, (0, 0), rng.uniform(2.5, 5))
@@ -215,7 +213,9 @@ def parapet(rng: np.random.Generator, height: int, width: int) -> Field:
     picture = np.asarray(cv2.resize(drawn, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
     cap = max(2, round(height * 0.08))
     picture[:cap] = picture.mean((0, 1)) * 1.25
-    picture[cap : 2 * cap] *= np.linspace(0.6, 1, len(picture[cap : 2 * cap]), dtype=np.float32)[:, None, None]
+    picture[cap : 2 * cap] *= np.linspace(0.6, 1, len(picture[cap : 2 * cap]), dtype=np.float32)[
+        :, None, None
+    ]
     return np.clip(picture, 0, 1)
 
 

@@ -26,7 +26,7 @@ from deid.surrogates import composite, match
 from deid.surrogates.control import Control
 
 MESH_SCORE = 0.5  # below it the mesh is not trusted
-RENDER_SIZES = (64, 128, 256, 512)  # px; a surrogate travels at the least of them that covers its face
+RENDER_SIZES = (64, 128, 256, 512, 1024)  # px; a surrogate travels at the least of them that covers its face
 
 
 class Analyse:

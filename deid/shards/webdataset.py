@@ -6,6 +6,7 @@ that share its sidecar members (.json, .cls). Members without a key (no dot, or 
 """
 
 import io
+import re
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,6 +39,7 @@ INDEX = pa.schema(
 )
 
 _SIDECARS = ("json", "cls")
+_PLAIN_KEY = re.compile("[A-Za-z0-9_-]+")
 _GAP = 1 << 20  # bytes: ranges closer than this are fetched as one
 _BATCH = 16 << 20  # bytes of records that are fetched together
 _THREADS = 8
@@ -101,7 +103,7 @@ def write_shard(samples: Iterable[tuple[str, dict[str, bytes]]]) -> bytes:
     sink, seen = io.BytesIO(), set[str]()
     with tarfile.open(fileobj=sink, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for key, members in samples:
-            if key in seen or not key.replace("-", "").replace("_", "").isalnum() or not key.isascii():
+            if key in seen or not _PLAIN_KEY.fullmatch(key):
                 raise ValueError("the key of a sample is not plain, or is there twice")
             seen.add(key)
             for extension, data in members.items():

@@ -33,7 +33,9 @@ class Control:
     low: Values  # [M] least target, in deviations from the mean
     high: Values  # [M] greatest target
     predict: NDArray[np.float64] = field(repr=False)  # [style_dim, M] style to standardised measures
-    steps: NDArray[np.float64] = field(repr=False)  # [style_dim, M] style step for one deviation of each measure
+    steps: NDArray[np.float64] = field(
+        repr=False
+    )  # [style_dim, M] style step for one deviation of each measure
     gain: NDArray[np.float64] = field(repr=False)  # [M, M] intended to applied steps
 
     @classmethod
@@ -54,7 +56,9 @@ class Control:
         values = measures(meshes).astype(np.float64)
         others = _components(held) if held is not None else np.empty((len(values), 0))
         if len(values) != len(styles) or len(values) < 2 * (values.shape[1] + others.shape[1]):
-            raise ValueError(f"{len(values)} faces are too few to fit a control of {values.shape[1]} measures")
+            raise ValueError(
+                f"{len(values)} faces are too few to fit a control of {values.shape[1]} measures"
+            )
         mean_style, mean, deviation = styles.mean(0, np.float64), values.mean(0), values.std(0)
         w, p = styles - mean_style, (values - mean) / deviation
         predict = _ridge(w, p)

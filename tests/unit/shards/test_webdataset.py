@@ -104,12 +104,12 @@ def test_a_cut_anywhere_gives_what_stood_before_and_a_damage_row(tmp_path: Path,
     assert len(pictures) == sum(end <= cut for end in ends)
 
 
-@pytest.mark.parametrize("member", [0, 7, 17])
+@pytest.mark.parametrize("member", [3, 7, 17])
 def test_a_cut_at_a_member_boundary(tmp_path: Path, member: int) -> None:
     whole = webdataset.write_shard(SAMPLES)
     with tarfile.open(fileobj=io.BytesIO(whole)) as source:
         cut = source.getmembers()[member].offset
-    with tarfile.open(fileobj=io.BytesIO(whole[:cut] + b"")) as source:
+    with tarfile.open(fileobj=io.BytesIO(whole[:cut])) as source:
         assert len(source.getmembers()) == member  # the library sees nothing wrong
     table = scan(tmp_path, whole[:cut])
     assert table["reason"].to_pylist()[-1] == "shard_damaged"
