@@ -1,15 +1,15 @@
 """Faces a second for each stage alone, for a plain loop and for the Ray job over the same pictures; peak memory.
 
-    python -m benchmarks.speed [--data FOLDER] [--pictures 64]
+    python -m benchmarks.speed (--data FOLDER | --shards URI) [--pictures 64]
 
-The pictures are the demo corpus, or with --data the London photographs. They lie in 4 shards, and four
-times over in 16 shards, on the local disk. The plain loop is one Python process with two threads a network:
-the job's own parts, one after the other, picture by picture, over the 4 shards, shards written too; no Ray,
-no copies between stages. The job is `deid.pipeline.run.run` in a process of its own, over 4 and over 16
-shards; its memory is the sum of PSS over its whole process tree. Its rate is given gross (actors started,
-models loaded and all units written; Ray's own start apart), and at the margin: the faces and seconds of 16
-shards less those of 4, which leaves start and end out, as the loop's rate leaves out its loading of models.
-Figures go to `results/speed.json` and, as Markdown, to the screen.
+The pictures are the London photographs, or with --shards those of any shards, such as the demo's. They lie
+in 4 shards, and four times over in 16 shards, on the local disk. The plain loop is one Python process with
+two threads a network: the job's own parts, one after the other, picture by picture, over the 4 shards,
+shards written too; no Ray, no copies between stages. The job is `deid.pipeline.run.run` in a process of its
+own, over 4 and over 16 shards; its memory is the sum of PSS over its whole process tree. Its rate is given
+gross (actors started, models loaded and all units written; Ray's own start apart), and at the margin: the
+faces and seconds of 16 shards less those of 4, which leaves start and end out, as the loop's rate leaves
+out its loading of models. Figures go to `results/speed.json` and, as Markdown, to the screen.
 """
 
 import argparse
@@ -60,8 +60,8 @@ class PlainLoop:
         self.reset()
 
     def reset(self) -> None:
-        self.seconds: collections.Counter[str] = collections.Counter()
-        self.pictures = self.faces = self.replaced = 0
+        self.seconds: dict[str, float] = collections.defaultdict(float)
+        self.pictures, self.faces, self.replaced = 0, 0, 0
 
     @contextlib.contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -183,11 +183,16 @@ def child(given: Path, answer: Path) -> None:
     answer.write_text(json.dumps({"seconds": result.seconds, **result.manifest["counts"]}))
 
 
-def corpus(data: Path | None) -> dict[str, tuple[str, bytes]]:
+def corpus(data: Path | None, uri: str | None) -> dict[str, tuple[str, bytes]]:
     """Pictures by key: extension and bytes."""
+    if uri is not None:
+        files = storage.list_files(uri, "*.tar", required=True)
+        found = [(index["extension"][n].as_py(), image)
+                 for index in map(webdataset.scan, files) for n, image, _, _ in webdataset.read(index)]  # fmt: skip
+        return {f"{number:06d}": value for number, value in enumerate(found)}
     if data is not None:
         return {p.key: ("jpg", p.path.read_bytes()) for p in common.london(data)}
-    raise SystemExit("--data FOLDER, or DEID_DATA, must say where the pictures are")
+    raise SystemExit("--shards URI, --data FOLDER or DEID_DATA must say where the pictures are")
 
 
 def derived(loop: dict[str, Any], few: dict[str, Any], many: dict[str, Any]) -> dict[str, Any]:
@@ -247,6 +252,9 @@ def rounded(value: Any) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     common.add_data_argument(parser, required=False)
+    parser.add_argument(
+        "--shards", metavar="URI", help="shards to take the pictures from, such as the demo's"
+    )
     parser.add_argument("--pictures", type=int, default=64, help="pictures in the 4 shards")
     parser.add_argument("--results", type=Path, default=common.REPOSITORY / "benchmarks" / "results")
     parser.add_argument("--job", type=Path, nargs=2, help=argparse.SUPPRESS)
@@ -255,7 +263,7 @@ def main() -> None:
         child(*arguments.job)
         return
     machine = common.machine()
-    chosen = dict(sorted(corpus(arguments.data).items())[: arguments.pictures])
+    chosen = dict(sorted(corpus(arguments.data, arguments.shards).items())[: arguments.pictures])
     unit_size = -(-len(chosen) // FEW)
     with tempfile.TemporaryDirectory(prefix="deid-speed-", dir=os.environ.get("TMPDIR")) as name:
         folder = Path(name)

@@ -1,6 +1,6 @@
 """Makes the sex and age heads of `deid.faces.attributes` from generated faces and a teacher's labels; development only.
 
-    python jobs/train_attributes.py draw FACES --count 2304              # candidates of the default gallery, 256 px
+    python jobs/train_attributes.py draw FACES --count 2300              # candidates of the default gallery, 256 px
     node jobs/label_attributes.mjs FACES labels.csv                      # the teacher: file,sex_probability,age
     python jobs/train_attributes.py embed FACES faces.npz
     python jobs/train_attributes.py fit faces.npz labels.csv HEADS.safetensors [--test OTHER.npz OTHER.csv]
@@ -30,7 +30,7 @@ from deid.interfaces import Face, Picture
 from deid.models.store import default_store
 from deid.surrogates.generator import MobileStyleGANGenerator
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 VIEWS = 3  # as it is, mirrored, small and compressed
 FOLDS = 5
 SEX_PENALTY, AGE_PENALTY = 3.0, 30.0  # L2, on standardised embeddings, a view
@@ -77,7 +77,7 @@ def embed(folder: Path, output: Path) -> None:
     eyes, rows = Eyes(), []
     files = sorted(file.name for file in folder.glob("*.jpg"))
     for number, file in enumerate(files):
-        picture = cv2.cvtColor(cv2.imread(str(folder / file), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        picture = decode(np.fromfile(folder / file, np.uint8))[..., ::-1].copy()
         small = degrade(picture, np.random.default_rng(zlib.crc32(file.encode())))
         rows.append([eyes(view) for view in (picture, picture[:, ::-1].copy(), small)])
         if (number + 1) % 100 == 0:
@@ -102,11 +102,17 @@ def read_teacher(embeddings: Path, labels: Path) -> tuple[Array, Array, Array]:
 
 
 def degrade(picture: Picture, rng: np.random.Generator) -> Picture:
-    """The picture at a tenth to under a half of its size, JPEG quality 40 to 94, and enlarged again: a distant face."""
-    small = cv2.resize(picture, None, fx=(f := rng.uniform(0.1, 0.45)), fy=f, interpolation=cv2.INTER_AREA)
+    """The picture as of a distant face: a tenth to under a half of its size, JPEG quality 40 to 94, enlarged again."""
+    scale = rng.uniform(0.1, 0.45)
+    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 95))])
     height, width = picture.shape[:2]
-    return np.asarray(cv2.resize(cv2.imdecode(data, cv2.IMREAD_COLOR), (width, height)), np.uint8)
+    return np.asarray(cv2.resize(decode(data), (width, height)), np.uint8)
+
+
+def decode(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pixels [H, W, 3] of an encoded picture, channels in the order of the encoder."""
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
 
 
 def logistic(x: Array, y: Array, penalty: float) -> Array:
@@ -262,7 +268,7 @@ def main() -> None:
     verbs = parser.add_subparsers(required=True)
     drawing = verb(verbs, "draw", draw, "folder")
     drawing.add_argument("--first", type=int, default=0)
-    drawing.add_argument("--count", type=int, default=2304)
+    drawing.add_argument("--count", type=int, default=2300)
     drawing.add_argument("--seed", type=int, default=1)
     verb(verbs, "embed", embed, "folder", "output")
     fitting = verb(verbs, "fit", fit, "embeddings", "labels", "output")

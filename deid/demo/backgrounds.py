@@ -15,6 +15,14 @@ Field = NDArray[np.float32]  # [h, w] or [h, w, 3], 0..1
 WORK_SIDE = 480  # px, long side at which backgrounds are drawn
 
 
+def rgb(red: float, green: float, blue: float) -> NDArray[np.float32]:
+    return np.array([red, green, blue], np.float32)
+
+
+def blurred(picture: Field, sigma: float) -> Field:
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), np.float32)
+
+
 def noise(rng: np.random.Generator, shape: tuple[int, int], cells: float, octaves: int = 4) -> Field:
     """Smooth noise [h, w], about 0 to 1; `cells` is the number of blobs along the long side."""
     height, width = shape
@@ -57,7 +65,7 @@ def wall(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
     if rng.random() < 0.5:
         edge = int(shape[1] * rng.uniform(0.1, 0.9))
         picture[:, edge:] *= rng.uniform(0.8, 0.93)
-    return cv2.GaussianBlur(picture, (0, 0), 1.5) * shade(rng, shape)[..., None]
+    return blurred(picture, 1.5) * shade(rng, shape)[..., None]
 
 
 def studio(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
@@ -72,13 +80,13 @@ def studio(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
 
 def foliage(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
     """Leaves out of focus, with spots of sky between them."""
-    dark, leaf = np.float32([0.06, 0.13, 0.05]), np.float32([0.25, 0.42, 0.14])
-    light = np.float32([0.55, 0.68, 0.3]) * rng.uniform(0.85, 1.1)
+    dark, leaf = rgb(0.06, 0.13, 0.05), rgb(0.25, 0.42, 0.14)
+    light = rgb(0.55, 0.68, 0.3) * rng.uniform(0.85, 1.1)
     share = np.clip(noise(rng, shape, 7, 5), 0, 1)
-    picture = mix(share, dark, leaf * 0.7, leaf, light) * np.float32([1, rng.uniform(0.9, 1.05), 1])
+    picture = mix(share, dark, leaf * 0.7, leaf, light) * rgb(1, rng.uniform(0.9, 1.05), 1)
     spots = bright_spots(rng, shape, 30, 0.012, 0.03)
-    picture = picture * (1 - 0.5 * spots[..., None]) + 0.5 * spots[..., None] * np.float32([0.9, 0.95, 0.85])
-    return cv2.GaussianBlur(picture, (0, 0), rng.uniform(2, 5)) * shade(rng, shape)[..., None]
+    picture = picture * (1 - 0.5 * spots[..., None]) + 0.5 * spots[..., None] * rgb(0.9, 0.95, 0.85)
+    return blurred(picture, rng.uniform(2, 5)) * shade(rng, shape)[..., None]
 
 
 def bright_spots(
@@ -91,7 +99,7 @@ def bright_spots(
         centre = (int(rng.integers(shape[1])), int(rng.integers(shape[0])))
         cv2.circle(disc, centre, max(2, int(rng.uniform(least, most) * max(shape))), 255, -1, cv2.LINE_AA)
         spots = np.maximum(spots, disc.astype(np.float32) / 255 * rng.uniform(0.3, 1))
-    return cv2.GaussianBlur(spots, (0, 0), 1.2)
+    return blurred(spots, 1.2)
 
 
 def bokeh(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
@@ -110,16 +118,16 @@ def outdoors(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
     """Sky over far trees or houses and a meadow, sand or street, all blurred."""
     height, width = shape
     y = np.linspace(0, 1, height, dtype=np.float32)[:, None] * np.ones((1, width), np.float32)
-    sky = mix(y, np.float32([0.42, 0.6, 0.85]), np.float32([0.85, 0.9, 0.95]))
+    sky = mix(y, rgb(0.42, 0.6, 0.85), rgb(0.85, 0.9, 0.95))
     clouds = np.clip(noise(rng, shape, 3, 5) - 0.5, 0, 1)[..., None]
     picture = sky * (1 - clouds) + clouds * 0.97
     skyline = rng.uniform(0.42, 0.6) + 0.12 * (noise(rng, (2, width), 8, 4)[0] - 0.5)
-    far = mix(noise(rng, shape, 14), colour(rng, 0.12, 0.2, 0.4), np.float32([0.35, 0.42, 0.3]))
+    far = mix(noise(rng, shape, 14), colour(rng, 0.12, 0.2, 0.4), rgb(0.35, 0.42, 0.3))
     picture = np.where((y > skyline)[..., None], far, picture)
-    near = mix(noise(rng, shape, 20), *(np.float32(c) for c in GROUNDS[rng.integers(len(GROUNDS))]))
+    near = mix(noise(rng, shape, 20), *(rgb(*c) for c in GROUNDS[rng.integers(len(GROUNDS))]))
     horizon = rng.uniform(0.62, 0.75)
     picture = np.where((y > horizon)[..., None], near, picture)
-    return cv2.GaussianBlur(picture, (0, 0), rng.uniform(2.5, 5))
+    return blurred(picture, rng.uniform(2.5, 5))
 
 
 GROUNDS = (
@@ -134,29 +142,29 @@ def bricks(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
     height, width = shape
     tall = max(6, int(max(shape) * rng.uniform(0.028, 0.05)))
     long, joint = int(tall * 2.6), max(1, tall // 9)
-    base = np.float32([0.58, 0.32, 0.24]) if rng.random() < 0.6 else colour(rng, 0.5, 0.75, 0.2)
-    mortar = np.float32([0.68, 0.65, 0.6]) * rng.uniform(0.7, 1)
+    base = rgb(0.58, 0.32, 0.24) if rng.random() < 0.6 else colour(rng, 0.5, 0.75, 0.2)
+    mortar = rgb(0.68, 0.65, 0.6) * rng.uniform(0.7, 1)
     picture = np.ones((*shape, 3), np.float32) * mortar
     for row, y in enumerate(range(0, height, tall)):
         for x in range(-(row % 2) * long // 2, width, long):
             paint = base * rng.uniform(0.75, 1.15) + rng.normal(0, 0.015, 3)
             picture[y + joint : y + tall, max(0, x + joint) : max(0, x + long)] = paint
     picture *= 1 + 0.22 * (noise(rng, shape, 60, 2) - 0.5)[..., None]
-    return cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.8, 1.8)) * shade(rng, shape)[..., None]
+    return blurred(picture, rng.uniform(0.8, 1.8)) * shade(rng, shape)[..., None]
 
 
 def wood(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
     """Upright planks with grain."""
     height, width = shape
-    base = np.float32([0.52, 0.37, 0.23]) * rng.uniform(0.7, 1.3)
+    base = rgb(0.52, 0.37, 0.23) * rng.uniform(0.7, 1.3)
     plank = max(12, int(max(shape) * rng.uniform(0.08, 0.16)))
     picture = np.empty((*shape, 3), np.float32)
     for x in range(0, width, plank):
         grain = noise(rng, (max(2, height // 30), plank), 14, 3)
-        grain = cv2.resize(grain, (plank, height), interpolation=cv2.INTER_CUBIC)[:, : width - x]
-        picture[:, x : x + plank] = base * rng.uniform(0.82, 1.12) * (0.8 + 0.35 * grain[..., None])
+        long = cv2.resize(grain, (plank, height), interpolation=cv2.INTER_CUBIC)[:, : width - x]
+        picture[:, x : x + plank] = base * rng.uniform(0.82, 1.12) * (0.8 + 0.35 * long[..., None])
         picture[:, x : x + max(1, plank // 28)] *= 0.45
-    return cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.8, 1.6)) * shade(rng, shape)[..., None]
+    return blurred(picture, rng.uniform(0.8, 1.6)) * shade(rng, shape)[..., None]
 
 
 def stripes(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
@@ -167,7 +175,7 @@ def stripes(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
     folds = 0.86 + 0.14 * np.sin(2 * np.pi * (x * rng.uniform(4, 8) + 0.4 * np.sin(9 * x)))
     line = (first * bands[:, None] + second * (1 - bands[:, None])) * folds[:, None]
     picture = np.broadcast_to(line, (*shape, 3)).astype(np.float32)
-    return cv2.GaussianBlur(picture, (0, 0), 2.2) * shade(rng, shape)[..., None]
+    return blurred(picture, 2.2) * shade(rng, shape)[..., None]
 
 
 def room(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
@@ -180,8 +188,7 @@ def room(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
         cv2.rectangle(picture, (x, y), (x + w, y + h), colour(rng, 0.15, 0.75, 0.5).tolist(), -1)
     x = int(width * rng.uniform(0, 0.75))
     cv2.rectangle(picture, (x, 0), (x + width // 5, int(height * 0.55)), (1.05, 1.05, 1.0), -1)
-    blurred = cv2.GaussianBlur(picture, (0, 0), max(shape) * rng.uniform(0.012, 0.03))
-    return blurred * shade(rng, shape)[..., None]
+    return blurred(picture, max(shape) * rng.uniform(0.012, 0.03)) * shade(rng, shape)[..., None]
 
 
 KINDS: tuple[Callable[[np.random.Generator, tuple[int, int]], Field], ...] = (

@@ -1,4 +1,4 @@
-"""Fictional people, and photographs of each: generator draws that are not in the gallery, cut out of their background."""
+"""Fictional people and photographs of each: draws that are not in the gallery, cut out of their background."""
 
 import itertools
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deid.config import Models
+from deid.demo import torso
 from deid.demo.silhouette import Features, Silhouette, matte
 from deid.errors import ModelError
 from deid.faces import align
@@ -27,8 +28,6 @@ CANDIDATES = 40  # on which the silhouettes are fitted
 MOST_CANDIDATES = 12  # times as many as people wanted: then something is wrong
 SHOULDER = 0.62  # of the side: above it, nobody reaches the left or right border of his picture
 CROWN = 0.42  # of the side: no more than this of the hair may meet the upper border
-HEAD_RADIUS = 0.27  # of the side: of the arc in which such hair ends
-WIDER = 0.3  # of the side: margin of a cut-out above and at either side
 
 Mesh = NDArray[np.float32]  # [468, 3]
 
@@ -50,14 +49,7 @@ class Take:
     style: NDArray[np.float32]  # [512]
     mesh: Mesh  # pixels of `picture`
     picture: Picture  # [512, 512, 3]
-    cutout: NDArray[np.float32] = field(
-        repr=False
-    )  # [512 + margin, 512 + 2 * margin, 4] colour, opacity; 0..1
-
-    @property
-    def margin(self) -> int:
-        """Pixels of the cut-out above and at either side of the picture."""
-        return (self.cutout.shape[1] - self.picture.shape[1]) // 2
+    cutout: torso.Layer = field(repr=False)  # larger than the picture by `torso.margins(512)`
 
 
 @dataclass(frozen=True)
@@ -125,15 +117,17 @@ def cast(studio: Studio, seed: int, count: int, takes: int) -> list[Person]:
     rng = np.random.default_rng((seed, 1))
     names = name_list(rng, count)
     first = [look for style in studio.draw(rng, CANDIDATES) if (look := studio.photograph(style))]
-    silhouette = Silhouette.fit([look.features for look in first], [look.mesh / SIDE for look in first], seed)
+    silhouette = Silhouette.fit(
+        [look.features for look in first], [look.mesh / np.float32(SIDE) for look in first], seed
+    )
     people: list[Person] = []
     for look in itertools.islice(itertools.chain(first, _more(studio, rng)), MOST_CANDIDATES * count):
-        if (take := cut_out(look, silhouette)) is None:
+        if (take := cut_out(look, silhouette, rng)) is None:
             continue
         found = [take]
         for style in [studio.pose(take.style, rng) for _ in range(takes - 1)]:
             posed = studio.photograph(style)
-            if posed and (take := cut_out(posed, silhouette)):
+            if posed and (take := cut_out(posed, silhouette, rng)):
                 found.append(take)
         if len(found) >= 2:
             people.append(Person(len(people), names[len(people)], found))
@@ -148,12 +142,12 @@ def _more(studio: Studio, rng: np.random.Generator) -> Iterator[Look]:
             yield look
 
 
-def cut_out(look: Look, silhouette: Silhouette) -> Take | None:
+def cut_out(look: Look, silhouette: Silhouette, rng: np.random.Generator) -> Take | None:
     """The person of a photograph; None when the cut is not usable."""
     alpha = matte(look.picture, silhouette.score(look.features), look.mesh[1, :2] / SIDE)
     if not usable(alpha, look.mesh):
         return None
-    return Take(look.style, look.mesh, look.picture, continued(look.picture, alpha))
+    return Take(look.style, look.mesh, look.picture, torso.continued(look.picture, alpha, rng))
 
 
 def usable(alpha: NDArray[np.float32], mesh: Mesh) -> bool:
@@ -175,64 +169,6 @@ def usable(alpha: NDArray[np.float32], mesh: Mesh) -> bool:
         and (alpha[face > 0] > 0.9).mean() > 0.99
         and solid[: max(1, int(hair))].any()
     )
-
-
-def continued(picture: Picture, alpha: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Colour and opacity [S + margin, S + 2 * margin, 4] of a person, continued past the picture's borders.
-
-    Where a shoulder meets a side, it goes on as a quarter of an ellipse down to the lower border; where hair meets the
-    upper border, it ends in an arc. Colours there are those of the picture's mirror image, under soft edges those
-    of the person alone.
-    """
-    side = len(picture)
-    margin = int(WIDER * side)
-    around = (margin, 0, margin, margin)
-    colours = _without_background(picture.astype(np.float32) / 255, alpha)
-    wide = cv2.copyMakeBorder(colours, *around, cv2.BORDER_REFLECT_101)
-    opacity = cv2.copyMakeBorder(alpha, *around, cv2.BORDER_CONSTANT, value=0)
-    _continue_hair(opacity, alpha, margin)
-    outward = np.arange(margin)
-    for border, columns in ((0, margin - 1 - outward), (side - 1, margin + side + outward)):
-        solid = np.flatnonzero(alpha[:, border] > 0.5)
-        if len(solid) > 2:
-            opacity[margin:, columns] = _shoulder(side, float(side - solid[0]), margin)
-    return np.dstack([wide, opacity]).astype(np.float32)
-
-
-def _shoulder(side: int, drop: float, margin: int) -> NDArray[np.float32]:
-    """Opacity [side, margin], outward from the border that a shoulder meets `drop` pixels above the lower border."""
-    reach = np.arange(margin, dtype=np.float32)[None]
-    width = min(0.95 * margin, max(0.06 * side, drop))
-    line = side - drop * np.sqrt(np.clip(1 - (reach / width) ** 2, 0, 1))
-    rows = np.arange(side, dtype=np.float32)[:, None]
-    return np.asarray(np.clip(rows - line + 0.5, 0, 1) * (reach < width), np.float32)
-
-
-def _continue_hair(opacity: NDArray[np.float32], alpha: NDArray[np.float32], margin: int) -> None:
-    """Draw the arc over the hair that the upper border cuts into `opacity`."""
-    crown = np.flatnonzero(alpha[0] > 0.5)
-    if not len(crown):
-        return
-    half = (np.ptp(crown) + 1) / 2
-    radius = max(HEAD_RADIUS * len(alpha), 1.02 * half)
-    x = np.arange(opacity.shape[1]) - margin - (crown[0] + crown[-1]) / 2
-    height = np.sqrt(np.clip(radius**2 - x**2, 0, None)) - np.sqrt(radius**2 - half**2)
-    rows = np.arange(margin, dtype=np.float32)[:, None]
-    opacity[:margin] = np.clip(rows - (margin - height) + 0.5, 0, 1) * (np.abs(x) <= half)
-    opacity[:margin] = cv2.GaussianBlur(opacity[: margin + 1], (0, 0), 1)[:margin]
-
-
-def _without_background(colours: NDArray[np.float32], alpha: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Colours [S, S, 3] where every pixel that is not wholly the person's takes those of his nearest."""
-    solid = cv2.erode(alpha, np.ones((3, 3), np.uint8)) > 0.95
-    _, labels = cv2.distanceTransformWithLabels(
-        (~solid).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    table = np.zeros((int(labels.max()) + 1, 3), np.float32)
-    table[labels[solid]] = colours[solid]
-    filled = cv2.blur(table[labels], (5, 5))
-    share = np.where(solid, 1, np.clip(alpha * 1.2 - 0.2, 0, 1) ** 3)[..., None]
-    return np.asarray(filled + (colours - filled) * share, np.float32)
 
 
 FIRST = (

@@ -53,10 +53,13 @@ class S3Server:
         ports = self._ports = _free_ports(2 * len(_PORTS))
         self.endpoint = f"http://{_HOST}:{ports[2 * _PORTS.index('s3')]}"
         command = _command(_binary(), self.folder, self._write_identities(), ports)
+        # it would take the caller's own AWS credentials for those of an administrator
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         with open(self.log, "wb") as log:
             self._process = subprocess.Popen(
                 command,
                 cwd=self.folder,
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -110,11 +110,12 @@ def seeds(mesh: NDArray[np.float32]) -> NDArray[np.int8]:
 def matte(picture: Picture, scores: Scores, inside: NDArray[np.floating]) -> NDArray[np.float32]:
     """Opacity of the person, float32 [S, S] 0..1; `inside` [2] is a point of the face in units of the side."""
     side = len(picture)
-    person = _cut(cv2.resize(picture, (CUT_SIDE, CUT_SIDE), interpolation=cv2.INTER_AREA), scores)
+    small = np.asarray(cv2.resize(picture, (CUT_SIDE, CUT_SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+    person = _cut(small, scores)
     person = _one_piece(person, (inside * CUT_SIDE).astype(int))
-    soft = cv2.GaussianBlur(person.astype(np.float32), (0, 0), 1)
-    soft = cv2.resize(soft, (side, side), interpolation=cv2.INTER_LINEAR)
-    guide = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+    narrow = cv2.GaussianBlur(person.astype(np.float32), (0, 0), 1)
+    soft = np.asarray(cv2.resize(narrow, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)
+    guide = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.float32) / np.float32(255)
     alpha = np.clip((_guided(guide, soft, side // 128, 1e-3) - 0.3) / 0.6, 0, 1)
     alpha[soft < 0.02] = 0
     return np.asarray(alpha, np.float32)
@@ -128,19 +129,22 @@ def _cut(small: Picture, scores: Scores) -> NDArray[np.uint8]:
     mask[person > 0], mask[background > 0] = cv2.GC_FGD, cv2.GC_BGD
     if (mask == cv2.GC_FGD).any() and (mask == cv2.GC_BGD).any():
         cv2.setRNGSeed(0)
-        models = np.zeros((1, 65)), np.zeros((1, 65))
-        cv2.grabCut(np.ascontiguousarray(small[..., ::-1]), mask, None, *models, 2, cv2.GC_INIT_WITH_MASK)
+        models, unused = (np.zeros((1, 65)), np.zeros((1, 65))), (0, 0, 1, 1)
+        cv2.grabCut(np.ascontiguousarray(small[..., ::-1]), mask, unused, *models, 2, cv2.GC_INIT_WITH_MASK)
     cut = np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
-    return cv2.morphologyEx(cut, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
+    return np.asarray(cv2.morphologyEx(cut, cv2.MORPH_OPEN, disc), np.uint8)
 
 
 def _one_piece(person: NDArray[np.uint8], inside: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """The piece with the face in it, small holes closed."""
+    """The piece with the face in it; small holes are closed, and gaps that only the lower border opens (a shirt)."""
     _, pieces = cv2.connectedComponents(person)
     piece = (pieces == pieces[inside[1], inside[0]]).astype(np.uint8)
     count, holes, statistics, _ = cv2.connectedComponentsWithStats(1 - piece, connectivity=4)
     for hole in range(1, count):
-        if statistics[hole, cv2.CC_STAT_AREA] < 0.004 * piece.size:
+        left, top, width, _, area = statistics[hole]
+        enclosed = left > 0 and left + width < len(piece) and top > inside[1]
+        if area < 0.004 * piece.size or enclosed:
             piece[holes == hole] = 1
     return piece
 

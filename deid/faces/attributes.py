@@ -6,7 +6,6 @@ were made, how far they can be trusted and for whom: `docs/models/attributes.md`
 
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +45,7 @@ class AttributeHeads:
         Raises:
             ModelError: the file cannot be read, or holds something else.
         """
-        file = (
-            Path(path)
-            if path
-            else Path(str(resources.files("deid.faces").joinpath("data/attributes.safetensors")))
-        )
+        file = Path(path) if path else Path(__file__).parent / "data" / "attributes.safetensors"
         try:
             tensors = load_file(file)
         except (OSError, SafetensorError):
@@ -74,7 +69,7 @@ class AttributeHeads:
         """
         if embeddings.ndim != 2 or embeddings.shape[1] != DIM:
             raise ValueError(f"dlib embeddings [N, {DIM}] wanted, not {list(embeddings.shape)}")
-        known = np.isfinite(embeddings).all(axis=1)
+        known = np.asarray(np.isfinite(embeddings).all(axis=1))
         vectors = np.where(known[:, None], embeddings, 0).astype(np.float64)
         log_odds = vectors @ self.sex_weight + self.sex_bias
         age = np.clip(vectors @ self.age_weight + self.age_bias, 0, MAX_AGE)

@@ -25,6 +25,7 @@ from deid.shards import pictures
 from deid.surrogates import composite, match
 from deid.surrogates.control import Control
 
+SEX_BAND = np.array([0.2, 0.8], np.float32)  # P(male) between these: not known, and identities of either sex serve
 MESH_SCORE = 0.5  # below it the mesh is not trusted
 RENDER_SIZES = (64, 128, 256, 512, 1024)  # px; a surrogate travels at the least of them that covers its face
 
@@ -146,7 +147,7 @@ class Generate:
         else:
             sex = -1
             if self.heads is not None:
-                sex = int(sex_class(self.heads.predict(face.embedding[None])["sex"])[0])
+                sex = int(sex_class(self.heads.predict(face.embedding[None])["sex"], SEX_BAND)[0])
             rng = keys.rng_for(
                 self.secret, keys.face_id(self.secret, row.unit, row.position, number).encode()
             )

@@ -209,6 +209,14 @@ def cutting(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         proxy.listener.close()
 
 
+@pytest.mark.parametrize("after", [0, 20, 50, 200, 300, 400, 600])
+def test_a_listing_cut_short_is_fetched_again_as_a_whole(bucket: str, cutting: Any, after: int) -> None:
+    for name in "abc":
+        storage.write_bytes(f"{bucket}/{name}", b"")
+    cutting(cuts=3, after=after)
+    assert [file.uri for file in storage.list_files(bucket)] == [f"{bucket}/{name}" for name in "abc"]
+
+
 @pytest.mark.parametrize("after", [0, 50, 2_000, 500_000])
 def test_a_body_cut_short_is_fetched_again_as_a_whole(bucket: str, cutting: Any, after: int) -> None:
     data = os.urandom(1 << 20)

@@ -14,7 +14,11 @@ from deid.evaluation.recognizers import (
     load_config,
     templates,
 )
+from deid.faces.detect import CenterFaceDetector
+from deid.faces.embed import DlibEmbedder
+from deid.faces.mesh import FaceMesher
 from deid.interfaces import Detections, Face
+from deid.models.store import default_store
 
 SIZE = 16
 TEMPLATE = ((5.0, 5.0), (11.0, 5.0), (8.0, 8.0), (6.0, 12.0), (10.0, 12.0))
@@ -102,20 +106,44 @@ def test_the_largest_face_is_attacked():
     assert largest(Detections(boxes[:0], np.zeros(0, np.float32), points[:0])) is None
 
 
-class MeanColour:
-    dim = 3
+@pytest.fixture(scope="module")
+def own():
+    """The pipeline's own detector, and its embedder with and without the mesh."""
+    store = default_store()
+    embedder, mesher = DlibEmbedder(store.files("dlib_resnet")), FaceMesher(store.files("facemesh"))
+    detector = CenterFaceDetector(store.files("centerface"), enlarge=1)
+    return detector, [
+        EmbedderRecognizer(embedder, "points"),
+        EmbedderRecognizer(embedder, "mesh", mesher=mesher),
+    ]
 
-    def embed(self, pictures, faces):
-        return [np.tile(p.mean(axis=(0, 1)), (len(f), 1)) for p, f in zip(pictures, faces, strict=True)]
 
-
-def test_templates_of_several_recognizers_with_a_row_of_nan_where_no_face_is(network):
+def test_templates_of_a_portrait_in_several_guises(own, network):
+    """Mirrored and darkened the portrait is still the same person to the real recognizers; nobody is a row of NaN."""
+    detector, recognizers = own
     portrait = astronaut()
-    face = face_at([[206, 117], [246, 112], [230, 140], [210, 158], [248, 154]])
-    recognizers = [OnnxRecognizer(config(network)), EmbedderRecognizer(MeanColour(), "mean")]
-    found = templates(recognizers, [(portrait, face), (portrait[:100], None)], np.array(["a", "b"]))
-    assert {name: t.vectors.shape for name, t in found.items()} == {"flatten": (2, 768), "mean": (2, 3)}
-    assert [t.acquired.tolist() for t in found.values()] == [[True, False]] * 2
-    assert found["mean"].vectors[0] == pytest.approx(portrait.mean(axis=(0, 1)))
+    guises = [
+        portrait,
+        np.ascontiguousarray(portrait[:, ::-1]),
+        (portrait * 0.6).astype(np.uint8),
+        portrait[260:],
+    ]
+    faces = [largest(detector.detect([picture])[0]) for picture in guises]
+    assert [face is not None for face in faces] == [True, True, True, False]
+    attackers = [*recognizers, OnnxRecognizer(config(network))]
+    found = templates(attackers, zip(guises, faces, strict=True), np.array([1, 1, 1, 2]))
+    assert {name: t.vectors.shape[1] for name, t in found.items()} == {
+        "points": 128,
+        "mesh": 128,
+        "flatten": 768,
+    }
+    for name in ("points", "mesh"):
+        assert found[name].acquired.tolist() == [True, True, True, False]
+        assert (np.linalg.norm(found[name].vectors[1:3] - found[name].vectors[0], axis=1) < 0.5).all()
+    assert np.abs(found["points"].vectors[0] - found["mesh"].vectors[0]).max() > 0  # aligned differently
+
+
+def test_no_face_anywhere_is_an_error(own):
+    _, recognizers = own
     with pytest.raises(ValueError, match="no face"):
-        templates(recognizers, [(portrait, None)], np.array(["a"]))
+        templates(recognizers, [(astronaut(), None)], np.array(["a"]))
