@@ -20,7 +20,9 @@ class Detections:
 
     boxes: NDArray[np.float32]  # [N, 4] x0, y0, x1, y1 in pixels
     scores: NDArray[np.float32]  # [N] 0..1
-    points: NDArray[np.float32]  # [N, 5, 2] right eye, left eye, nose tip, right, left mouth corner (the person's
+    points: NDArray[
+        np.float32
+    ]  # [N, 5, 2] right eye, left eye, nose tip, right, left mouth corner (the person's
     # right is on the picture's left), pixels
 
     def __len__(self) -> int:
@@ -69,14 +71,18 @@ class Detector(Protocol):
 
 
 class Mesher(Protocol):
-    def mesh(self, picture: Picture, detections: Detections) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def mesh(
+        self, picture: Picture, detections: Detections
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Meshes [N, 468, 3] in pixels of the picture, and face scores [N] 0..1."""
 
 
 class Embedder(Protocol):
     dim: int
 
-    def embed(self, pictures: Sequence[Picture], faces: Sequence[Sequence[Face]]) -> list[NDArray[np.float32]]:
+    def embed(
+        self, pictures: Sequence[Picture], faces: Sequence[Sequence[Face]]
+    ) -> list[NDArray[np.float32]]:
         """Per picture the embeddings [N, dim] of its faces; Euclidean distance is the dissimilarity."""
 
 

@@ -36,7 +36,10 @@ FACE = pa.struct(
     [
         ("box", pa.binary()),  # float32[4]: x0, y0, x1, y1 in pixels of the upright picture
         ("score", pa.float32()),  # detector's confidence, 0..1
-        ("points", pa.binary()),  # float32[5, 2]: right eye, left eye, nose tip, right and left mouth corner (px)
+        (
+            "points",
+            pa.binary(),
+        ),  # float32[5, 2]: right eye, left eye, nose tip, right and left mouth corner (px)
         ("mesh", pa.binary()),  # float32[468, 3] in pixels of the picture; empty when the mesh failed
         ("mesh_score", pa.float32()),  # 0..1
         ("embedding", pa.binary()),  # float32[dim]; empty when the embedder failed
@@ -54,15 +57,24 @@ PICTURE = pa.schema(
     [
         ("unit", pa.int32()),  # index of the unit in the plan
         ("position", pa.int32()),  # position in the unit, after the shuffle
-        ("record", pa.int64()),  # index of the record in the plan; leads to the source only through the state store
+        (
+            "record",
+            pa.int64(),
+        ),  # index of the record in the plan; leads to the source only through the state store
         ("reason", pa.string()),  # "" or a code of QUARANTINE
-        ("image", pa.large_binary()),  # encoded source; cleared by `compose`, and as soon as the picture fails
+        (
+            "image",
+            pa.large_binary(),
+        ),  # encoded source; cleared by `compose`, and as soon as the picture fails
         ("extension", pa.string()),  # of `image`
         ("sidecar", pa.string()),  # JSON object of the fields that the allow-list let pass
         ("width", pa.int32()),  # px, upright
         ("height", pa.int32()),  # px, upright
         ("faces", pa.list_(FACE)),
-        ("result", pa.large_binary()),  # encoded result, empty before `compose`; the only pixels the writer reads
+        (
+            "result",
+            pa.large_binary(),
+        ),  # encoded result, empty before `compose`; the only pixels the writer reads
         ("result_extension", pa.string()),  # jpg, png, webp
     ]
 )
@@ -91,14 +103,18 @@ COMMIT = pa.schema(
 AUDIT_VERSION = "1"
 AUDIT = pa.schema(
     [
-        pa.field("output_id", pa.string(), nullable=False),  # 128-bit keyed hash, hex: the key of the output sample
+        pa.field(
+            "output_id", pa.string(), nullable=False
+        ),  # 128-bit keyed hash, hex: the key of the output sample
         pa.field("face_id", pa.string(), nullable=False),  # 128-bit keyed hash, hex
         pa.field("shard", pa.string(), nullable=False),  # output shard that holds it
         pa.field("status", pa.string(), nullable=False),  # replaced | covered
         pa.field("anonymizer", pa.string(), nullable=False),  # surrogate | solid
         pa.field("reason", pa.string(), nullable=False),  # "" or a code of COVER
         pa.field("k", pa.int32(), nullable=False),  # gallery identities averaged; 0 when covered
-        pa.field("face_height_band", pa.string(), nullable=False),  # px: "<20", "20-39", "40-79", "80-159", ">=160"
+        pa.field(
+            "face_height_band", pa.string(), nullable=False
+        ),  # px: "<20", "20-39", "40-79", "80-159", ">=160"
     ],
     metadata={"deid.audit.version": AUDIT_VERSION},
 )

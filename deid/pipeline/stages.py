@@ -25,7 +25,9 @@ from deid.shards import pictures
 from deid.surrogates import composite, match
 from deid.surrogates.control import Control
 
-SEX_BAND = np.array([0.2, 0.8], np.float32)  # P(male) between these: not known, and identities of either sex serve
+SEX_BAND = np.array(
+    [0.2, 0.8], np.float32
+)  # P(male) between these: not known, and identities of either sex serve
 MESH_SCORE = 0.5  # below it the mesh is not trusted
 RENDER_SIZES = (64, 128, 256, 512, 1024)  # px; a surrogate travels at the least of them that covers its face
 
@@ -94,9 +96,7 @@ class Generate:
         self.gallery = gallery_store.load(config.gallery)
         match.check(config.match, self.gallery)
         self.control = Control.fit(self.gallery.styles, self.gallery.meshes)
-        self.heads = (
-            AttributeHeads.load() if config.match.same_sex and config.embedder.name == "dlib" else None
-        )
+        self.heads = AttributeHeads.load() if config.embedder.name == "dlib" else None
         self.generator = parts.build(config, "generator", stage)
         self.mesher = parts.build(config, "mesher", stage)
         self.place_of_faces = _detection(self.gallery.meshes.mean(0))
@@ -145,16 +145,24 @@ class Generate:
         if options.method == "nearest":
             indices = match.nearest(face.embedding, self.gallery, options.k)
         else:
-            sex = -1
-            if self.heads is not None:
-                sex = int(sex_class(self.heads.predict(face.embedding[None])["sex"], SEX_BAND)[0])
+            sex, age = self.apparent(face.embedding)
             rng = keys.rng_for(
                 self.secret, keys.face_id(self.secret, row.unit, row.position, number).encode()
             )
-            indices = match.distant(face.embedding, self.gallery, options.k, options.margin, rng, sex)
+            indices = match.distant(
+                face.embedding, self.gallery, options.k, options.margin, rng, sex, age, options.age_band
+            )
         face.k = len(indices)
         blended = self.control.blend(self.gallery.styles[indices], self.gallery.mean_style)
         return self.control.follow(blended, face.mesh)
+
+    def apparent(self, embedding: NDArray[np.float32]) -> tuple[int, float]:
+        """Apparent sex (1 male, 0 female, -1 not known) and age in years (NaN not known)."""
+        if self.heads is None:
+            return match.UNKNOWN, float("nan")
+        found = self.heads.predict(embedding[None])
+        sex = int(sex_class(found["sex"], SEX_BAND)[0]) if self.config.match.same_sex else match.UNKNOWN
+        return sex, float(found["age"][0])
 
     def place(self, face: Face, picture: Picture) -> bool:
         """Mesh the rendered face and keep it no larger than its place in the picture needs."""

@@ -59,20 +59,24 @@ def distant(
     margin: float,
     rng: np.random.Generator,
     sex: int = UNKNOWN,
+    age: float = float("nan"),
+    age_band: float = float("inf"),
 ) -> Indices:
     """k different identities [k], in ascending order, drawn among those at least `margin` from embedding [dim].
 
-    Drawn among identities of the person's apparent sex where it is known and these give k, else among all. The
-    margin always holds.
+    Drawn among identities of the person's apparent sex and age where these give k, else of the sex alone, else among
+    all. The margin always holds.
 
     Args:
         sex: the person's apparent sex, 1 male, 0 female, -1 not known; the gallery's `sex` attribute [N] is the
             probability of male, or the same classes.
+        age: the person's apparent age in years, NaN where it is not known; likewise the gallery's `age` attribute.
+        age_band: greatest difference of age, years.
 
     Raises:
         FaceError: fewer than k identities lie beyond the margin, or the embedding cannot be used.
     """
-    return draw(distances(embedding, gallery), gallery, k, margin, rng, sex)
+    return draw(distances(embedding, gallery), gallery, k, margin, rng, sex, age, age_band)
 
 
 def draw(
@@ -82,11 +86,14 @@ def draw(
     margin: float,
     rng: np.random.Generator,
     sex: int = UNKNOWN,
+    age: float = float("nan"),
+    age_band: float = float("inf"),
 ) -> Indices:
     """`distant` from one row [N] of `distances`, for callers that hold a batch."""
     beyond = distance >= margin
-    alike = beyond & _same_sex(gallery, sex)
-    pool = np.flatnonzero(alike if alike.sum() >= k else beyond)
+    same_sex = beyond & _same_sex(gallery, sex)
+    alike = same_sex & _same_age(gallery, age, age_band)
+    pool = np.flatnonzero(next((pool for pool in (alike, same_sex) if pool.sum() >= k), beyond))
     if not 1 <= k <= len(pool):
         raise FaceError("match_failed")
     return np.sort(rng.choice(pool, size=k, replace=False)).astype(np.int64)
@@ -97,3 +104,9 @@ def _same_sex(gallery: Gallery, sex: int) -> NDArray[np.bool_]:
         return np.ones(len(gallery), np.bool_)
     likelihood = np.asarray(gallery.attributes["sex"], np.float64)
     return (likelihood >= 0.5) == bool(sex) if sex in (0, 1) else np.zeros(len(gallery), np.bool_)
+
+
+def _same_age(gallery: Gallery, age: float, band: float) -> NDArray[np.bool_]:
+    if not np.isfinite(age) or "age" not in gallery.attributes:
+        return np.ones(len(gallery), np.bool_)
+    return np.abs(np.asarray(gallery.attributes["age"], np.float64) - age) <= band

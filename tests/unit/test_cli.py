@@ -19,7 +19,9 @@ def deid(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
     import os
 
     env = os.environ | {"COLUMNS": "200"} | environment
-    return subprocess.run([DEID, *arguments], capture_output=True, text=True, check=False, timeout=120, env=env)
+    return subprocess.run(
+        [DEID, *arguments], capture_output=True, text=True, check=False, timeout=120, env=env
+    )
 
 
 @pytest.fixture
@@ -54,7 +56,9 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_plan_says_what_a_run_would_do_and_writes_nothing(tmp_path: Path, settings: dict[str, object]) -> None:
+def test_plan_says_what_a_run_would_do_and_writes_nothing(
+    tmp_path: Path, settings: dict[str, object]
+) -> None:
     done = deid("plan", write(tmp_path, settings))
     assert done.returncode == 0, done.stderr
     for part in ("1 shards", "mobilestylegan", "distant, k 5", "analyse actors"):

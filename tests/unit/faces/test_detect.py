@@ -1,5 +1,6 @@
-"""Detection on the public-domain portrait of scikit-image, whole, tiny, huge, turned and tiled, and on generated faces."""
+"""Detection on a public-domain portrait, whole, tiny, huge, turned and tiled, and on generated faces."""
 
+import itertools
 from pathlib import Path
 
 import cv2
@@ -181,7 +182,7 @@ def test_spans_cover_an_axis_and_share_its_centres(length: int, tile: int) -> No
     assert spans[0][0] == 0
     assert spans[-1][1] == length
     assert (spans[0][2], spans[-1][3]) == (-np.inf, np.inf)
-    for (start, end, *_, cut), (following, _, begin, _) in zip(spans, spans[1:], strict=False):
+    for (start, end, *_, cut), (following, _, begin, _) in itertools.pairwise(spans):
         assert cut == begin
         assert end - start == tile
         assert end - following >= tile // 8 - 1

@@ -12,7 +12,9 @@ ACCEPT = {"accept": ["clean", "permissive", "restricted"]}
 
 
 class Own:
-    def __init__(self, files: Mapping[str, Path], threads: int = 1, device: str = "cpu", tone: str = "") -> None:
+    def __init__(
+        self, files: Mapping[str, Path], threads: int = 1, device: str = "cpu", tone: str = ""
+    ) -> None:
         self.files, self.threads, self.device, self.tone = files, threads, device, tone
 
 

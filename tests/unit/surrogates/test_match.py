@@ -110,3 +110,14 @@ def test_embeddings_that_cannot_be_used(person):
         match.nearest(person.astype(np.float32), entries, 2)
     with pytest.raises(FaceError):
         match.distant(person.astype(np.float32), entries, 2, 0.1, np.random.default_rng(0))
+
+
+def test_age_is_kept_where_it_can_be_and_gives_way_before_sex_and_margin():
+    embeddings = np.concatenate([np.zeros((4, DIM)), np.ones((8, DIM))])
+    entries = gallery(embeddings, [0.9] * 8 + [0.1] * 4)
+    entries.attributes["age"] = np.array([30] * 4 + [30, 31, 60, 61, 30, 31, 60, 61], np.float32)
+    person, rng = np.zeros(DIM, np.float32), np.random.default_rng(0)
+    assert match.distant(person, entries, 2, 1.0, rng, 1, 32.0, 5.0).tolist() == [4, 5]
+    assert set(match.distant(person, entries, 3, 1.0, rng, 1, 32.0, 5.0).tolist()) <= {4, 5, 6, 7}
+    assert set(match.distant(person, entries, 4, 1.0, rng, match.UNKNOWN, 30.0, 1.0).tolist()) == {4, 5, 8, 9}
+    assert len(match.distant(person, entries, 8, 1.0, rng, 1, 32.0, 5.0)) == 8
