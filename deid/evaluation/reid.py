@@ -11,10 +11,13 @@ failure to acquire. Conventions:
 - Ties are broken at random, in expectation: a mate that ties with t impostors, none of them better, is a
   rank-1 hit to 1 / (t + 1), and a tied genuine and impostor pair counts one half in the AUC. So a
   recognizer that gives everything the same score is exactly at chance.
+- A surrogate chosen to be unlike its person can be so unlike that it gives him away: an AUC below one half,
+  or the mate as the least alike of all (`furthest`) above chance, is a link too.
 - Impostors may be restricted to the subject's own group (same sex, age band, ...), since a surrogate keeps
   such attributes on purpose, and they alone make a person more like himself than like a random stranger.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -87,6 +90,9 @@ class Result:
     auc: Estimate
     eer: Estimate
     tar: dict[float, Estimate]  # true accept rate at each FAR of `FARS`
+    furthest: (
+        Estimate  # share of probes whose mate is the least alike of all; above chance, an attacker may invert
+    )
     cmc: Floats  # [S] share of probes whose mate is at rank 1, 2, ... or better
     far: Floats  # [T] ROC, from the strictest threshold to the laxest
     tpr: Floats  # [T]
@@ -204,32 +210,38 @@ def reidentify(
     A resample draws subjects with replacement. For ranks a probe weighs as often as its subject was drawn,
     against the full enrolment; for the ROC an impostor pair weighs the product of both its subjects' draws
     (the vertex bootstrap), since pairs that share a person are not independent. TAR at a FAR finer than one
-    impostor pair is NaN. Where every subject is a hit, or none is, the interval of rank-1 ends at the rule
+    impostor pair is NaN. Where every subject is a hit, or none is, the interval of a rank ends at the rule
     of three, not at a point.
     """
     c = comparison
     ranks, pairs, size = rank_probabilities(c), _Pairs.of(c), c.scores.shape[1]
+    last = rank_probabilities(dataclasses.replace(c, scores=-c.scores))[:, 0]
 
     def figures(weight: Floats) -> list[float]:
         far, tar = pairs.curve(weight)
         probe = weight[c.mate]
-        rank1 = float((ranks[:, 0] * probe).sum() / probe.sum()) if probe.sum() else float("nan")
+        first, furthest = (
+            float((hit * probe).sum() / probe.sum()) if probe.sum() else float("nan")
+            for hit in (ranks[:, 0], last)
+        )
         tars = [tar_at(far, tar, f) if len(pairs.impostor) * f >= 1 else float("nan") for f in fars]
-        return [rank1, auc(far, tar), eer(far, tar), *tars]
+        return [first, furthest, auc(far, tar), eer(far, tar), *tars]
 
     values = figures(np.ones(size))
     draws = rng.multinomial(size, np.full(size, 1 / size), size=resamples).astype(float)
     low, high = _percentiles(np.array([figures(draw) for draw in draws]).reshape(resamples, len(values)))
-    if resamples and values[0] in (0.0, 1.0):
-        width = min(1.0, 3 / len(np.unique(c.mate)))
-        low[0], high[0] = (1 - width, 1.0) if values[0] else (0.0, width)
+    width = min(1.0, 3 / len(np.unique(c.mate)))
+    for share in (0, 1) if resamples else ():
+        if values[share] in (0.0, 1.0):
+            low[share], high[share] = (1 - width, 1.0) if values[share] else (0.0, width)
     estimates = [Estimate(v, float(a), float(b)) for v, a, b in zip(values, low, high, strict=True)]
     far, tar = pairs.curve(np.ones(size))
     return Result(
         rank1=estimates[0],
-        auc=estimates[1],
-        eer=estimates[2],
-        tar=dict(zip(fars, estimates[3:], strict=True)),
+        furthest=estimates[1],
+        auc=estimates[2],
+        eer=estimates[3],
+        tar=dict(zip(fars, estimates[4:], strict=True)),
         cmc=ranks.mean(axis=0),
         far=far,
         tpr=tar,

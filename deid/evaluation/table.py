@@ -29,13 +29,13 @@ class Table:
         """The table as Markdown, with its validity and the counts beneath."""
         clear = self.rows[CLEAR]
         lines = [
-            "| probes | rank-1 | AUC | EER | TAR at FAR 1 % | at 0.1 % | no face found |",
-            "|---|---|---|---|---|---|---|",
+            "| probes | rank-1 | AUC | EER | TAR at FAR 1 % | at 0.1 % | least alike of all | no face found |",
+            "|---|---|---|---|---|---|---|---|",
         ]
         for name, r in self.rows.items():
             cells = [
                 name,
-                *map(_cell, (r.rank1, r.auc, r.eer, *r.tar.values())),
+                *map(_cell, (r.rank1, r.auc, r.eer, *r.tar.values(), r.furthest)),
                 f"{r.failures_to_acquire}/{r.probes}",
             ]
             lines.append(f"| {' | '.join(cells)} |")
@@ -112,6 +112,7 @@ def _result_dict(r: Result) -> dict[str, Any]:
         "auc": _estimate_dict(r.auc),
         "eer": _estimate_dict(r.eer),
         **{f"tar_at_far_{far:g}": _estimate_dict(e) for far, e in r.tar.items()},
+        "furthest": _estimate_dict(r.furthest),
         "rank5": _number(r.cmc[min(4, len(r.cmc) - 1)]),
         "chance": _number(r.chance),
         "chance_attributes": _number(r.chance_attributes),

@@ -18,7 +18,7 @@ SIDE = 192  # px, of the network's input
 POINTS = 468
 REACH = 1.5  # side of the crop over the longer side of the face
 PASSES = 4  # crops at most from one start
-STEADY = np.cos(np.radians(8))  # the roll of a mesh and of its crop agree
+STEADY = np.cos(np.radians(3))  # the roll of a mesh and of its crop agree
 FITS = 40.0  # logit: of upright crops of plain faces 45 to 65, of turned ones mostly below 15
 TURNS = (0, -45, 45, -90, 90, 180, -135, 135)  # degrees from the roll of the points, tried in turn
 

@@ -204,6 +204,18 @@ def test_similarities():
     assert similarity(a, b, "euclidean").tolist() == [[-4.0, -15.0]]
 
 
+def test_a_surrogate_that_avoids_its_own_person_links_too(rng):
+    """Pushed away from the person, a probe is never at rank 1, and yet names him to who looks from the other end."""
+    enrolled, probes = people(rng)
+    opposite = Templates(-probes.vectors, probes.subjects)
+    result = reidentify(compare(enrolled, opposite, "cosine"), rng)
+    assert result.rank1.value == 0.0
+    assert result.auc.value < 0.01
+    assert result.furthest.value == 1.0
+    same = reidentify(compare(enrolled, probes, "cosine"), rng, resamples=0)
+    assert same.furthest.value == 0.0
+
+
 def test_what_cannot_be_compared_is_refused(rng):
     enrolled, probes = people(rng, count=3)
     with pytest.raises(ValueError, match="metric"):
