@@ -22,7 +22,7 @@ from deid.surrogates.generator import MobileStyleGANGenerator
 
 LICENCES: Models = Models(accept=("clean", "permissive", "restricted"))
 TRUNCATION = 0.72  # styles are drawn towards the mean style by this factor
-POSE_STRENGTH = 0.8  # of the way; the last part changes hair and glasses too often
+POSE_STRENGTH = 0.7  # of the way; the last part changes hair and glasses too often
 SIDE = 512  # px, of a cut-out
 CANDIDATES = 40  # on which the silhouettes are fitted
 MOST_CANDIDATES = 12  # times as many as people wanted: then something is wrong
