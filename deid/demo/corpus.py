@@ -65,6 +65,7 @@ class Recipe:
     shards: int = 4
     people: int = 26
     takes: int = 3  # photographs of one person, at most
+    candidates: int = 40  # draws on which the silhouettes are fitted
     least: int = 400  # px, long side
     most: int = 2000
 
@@ -151,7 +152,7 @@ def _write(folder: Path, recipe: Recipe, progress: Progress) -> None:
 def samples(recipe: Recipe) -> Iterator[Sample]:
     """The samples of a corpus, in order; the same bytes for the same recipe on the same machine."""
     studio = Studio()
-    people = cast(studio, recipe.seed, recipe.people, recipe.takes)
+    people = cast(studio, recipe.seed, recipe.people, recipe.takes, recipe.candidates)
     deck = _deck(np.random.default_rng((recipe.seed, 2)), people)
     for number in range(recipe.pictures - 1):
         rng = np.random.default_rng((recipe.seed, 3, number))

@@ -24,7 +24,6 @@ LICENCES: Models = Models(accept=("clean", "permissive", "restricted"))
 TRUNCATION = 0.72  # styles are drawn towards the mean style by this factor
 POSE_STRENGTH = 0.7  # of the way; the last part changes hair and glasses too often
 SIDE = 512  # px, of a cut-out
-CANDIDATES = 40  # on which the silhouettes are fitted
 MOST_CANDIDATES = 12  # times as many as people wanted: then something is wrong
 SHOULDER = 0.62  # of the side: above it, nobody reaches the left or right border of his picture
 CROWN = 0.42  # of the side: no more than this of the hair may meet the upper border
@@ -108,15 +107,17 @@ class Studio:
         return self.control.follow(style, mesh, POSE_STRENGTH)
 
 
-def cast(studio: Studio, seed: int, count: int, takes: int) -> list[Person]:
+def cast(studio: Studio, seed: int, count: int, takes: int, candidates: int) -> list[Person]:
     """`count` people with two to `takes` usable photographs each; the same people for the same seed.
+
+    The silhouettes are fitted on the first `candidates` draws; the more, the better.
 
     Raises:
         ModelError: too few of the drawn people could be cut out.
     """
     rng = np.random.default_rng((seed, 1))
     names = name_list(rng, count)
-    first = [look for style in studio.draw(rng, CANDIDATES) if (look := studio.photograph(style))]
+    first = [look for style in studio.draw(rng, candidates) if (look := studio.photograph(style))]
     silhouette = Silhouette.fit(
         [look.features for look in first], [look.mesh / np.float32(SIDE) for look in first], seed
     )

@@ -47,7 +47,8 @@ def contact_sheet(
     for row in rows:
         for column, block in enumerate(row):
             x = MARGIN + column * pitch
-            sheet[y : y + len(block), x : x + block.shape[1]] = block
+            start = y + (max(len(other) for other in row) - len(block)) // 2
+            sheet[start : start + len(block), x : x + block.shape[1]] = block
         y += max(len(block) for block in row) + GAP
     return _written(
         sheet, title, note or "left: source, right: result", min(columns, len(blocks)), pitch, cell

@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from deid.faces.align import MEASURES, five_points, measures
+from deid.faces.mesh import FaceMesher
+from deid.gallery import store as gallery_store
+from deid.interfaces import Detections, Gallery
+from deid.models.store import default_store
+from deid.surrogates.control import Control, held_out_r2
+from deid.surrogates.generator import MobileStyleGANGenerator
+
+YAW, ROLL = MEASURES.index("yaw"), MEASURES.index("roll")
+SIDE = 256
+
+
+@pytest.fixture(scope="module")
+def gallery() -> Gallery:
+    return gallery_store.load(None)
+
+
+@pytest.fixture(scope="module")
+def control(gallery: Gallery) -> Control:
+    return Control.fit(gallery.styles, gallery.meshes, gallery.embeddings)
+
+
+def test_styles_explain_pose_and_expression_of_faces_not_fitted_on(gallery: Gallery) -> None:
+    explained = held_out_r2(gallery.styles, gallery.meshes)
+    least = {"yaw": 0.9, "pitch": 0.75, "smile": 0.65, "mouth_opening": 0.5, "mouth_width": 0.65}
+    least |= {"eye_opening": 0.65, "brow_height": 0.55}
+    assert {name: explained[name] >= value for name, value in least.items()} == dict.fromkeys(least, True)
+
+
+def test_steering_moves_every_expected_measure_most_of_the_way(gallery: Gallery, control: Control) -> None:
+    rng = np.random.default_rng(1)
+    start, goal = (gallery.styles[rng.integers(len(gallery), size=40)] for _ in range(2))
+    target = np.clip((control.measures(goal) - control.mean) / control.deviation, control.low, control.high)
+    before, after = (
+        (control.measures(s) - control.mean) / control.deviation
+        for s in (start, control.steer(start, control.measures(goal)))
+    )
+    names = [n for n, name in enumerate(MEASURES) if name != "roll"]  # generated faces are aligned
+    left = np.abs(after - target).mean(0)[names] / np.abs(before - target).mean(0)[names]
+    assert (left < 0.4).all()
+
+
+def test_measures_without_a_target_and_strength_zero_leave_the_style(
+    gallery: Gallery, control: Control
+) -> None:
+    style = gallery.styles[:3]
+    np.testing.assert_array_equal(control.steer(style, np.full(len(MEASURES), np.nan)), style)
+    np.testing.assert_array_equal(control.steer(style, control.mean + control.deviation, strength=0), style)
+
+
+def test_targets_end_at_what_the_gallery_has(gallery: Gallery, control: Control) -> None:
+    far, farther = np.full(len(MEASURES), np.nan), np.full(len(MEASURES), np.nan)
+    far[YAW], farther[YAW] = 80, 8000
+    np.testing.assert_array_equal(
+        control.steer(gallery.styles[0], far), control.steer(gallery.styles[0], farther)
+    )
+
+
+def test_following_takes_no_part_in_roll_size_and_place(gallery: Gallery, control: Control) -> None:
+    mesh = gallery.meshes[5]
+    cosine, sine = np.cos(0.5), np.sin(0.5)
+    turn = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]], np.float32)
+    moved = (700 * mesh @ turn.T + [300, 40, 0]).astype(np.float32)
+    ours, theirs = control.follow(gallery.styles[0], mesh), control.follow(gallery.styles[0], moved)
+    assert np.linalg.norm(ours - gallery.styles[0]) > 1
+    assert np.linalg.norm(ours - theirs) < 0.02 * np.linalg.norm(ours - gallery.styles[0])
+
+
+def test_a_blend_is_the_mean_pushed_out_to_the_distance_of_its_parts(
+    gallery: Gallery, control: Control
+) -> None:
+    parts, mean = gallery.styles[:5], gallery.mean_style
+    assert mean is not None
+    blend = control.blend(parts, mean)
+    distance = np.linalg.norm(parts - mean, axis=1).mean()
+    assert np.linalg.norm(blend - mean) == pytest.approx(distance, rel=1e-4)
+    away, centre = blend - mean, parts.mean(0) - mean
+    assert away @ centre == pytest.approx(np.linalg.norm(away) * np.linalg.norm(centre), rel=1e-4)
+    np.testing.assert_allclose(control.blend(parts[::-1], mean), blend, atol=1e-4)
+    np.testing.assert_allclose(control.blend(parts[:1], mean), parts[0], atol=1e-4)
+
+
+def test_held_features_stay_where_they_are() -> None:
+    """Styles of which one part makes the pose and another the identity, with both correlated among the faces."""
+    gallery = gallery_store.load(None)
+    rng = np.random.default_rng(2)
+    pose = measures(gallery.meshes)
+    identity = rng.normal(size=(len(pose), 4)) + (pose[:, :1] - pose[:, :1].mean()) / pose[:, :1].std()
+    styles = np.hstack([pose / pose.std(0), identity]).astype(np.float32)
+    target = np.full(len(MEASURES), np.nan)
+    target[YAW] = pose[:, YAW].mean() + pose[:, YAW].std()
+    moved = {
+        name: np.abs(
+            (Control.fit(styles, gallery.meshes, held).steer(styles[:9], target) - styles[:9])[:, -4:]
+        )
+        for name, held in (("free", None), ("held", identity))
+    }
+    assert moved["free"].mean() > 0.3
+    assert moved["held"].mean() < 0.02 * moved["free"].mean()
+
+
+def test_too_few_faces_are_refused(gallery: Gallery) -> None:
+    with pytest.raises(ValueError, match="too few"):
+        Control.fit(gallery.styles[:10], gallery.meshes[:10])
+
+
+def test_generated_faces_turn_and_smile_as_they_are_told(gallery: Gallery, control: Control) -> None:
+    generator = MobileStyleGANGenerator(default_store().files("mobilestylegan"), threads=2, size=SIDE)
+    mesher = FaceMesher(default_store().files("facemesh"))
+    points = (five_points(gallery.meshes.mean(0)) * SIDE).astype(np.float32)
+    box = np.concatenate([points.min(0) - 40, points.max(0) + 40]).astype(np.float32)
+
+    def seen(style: NDArray[np.float32]) -> dict[str, float]:
+        picture = generator.generate(style[None])[0]
+        meshes, scores = mesher.mesh(picture, Detections(box[None], np.ones(1, np.float32), points[None]))
+        assert scores[0] > 0.9
+        return dict(zip(MEASURES, measures(meshes)[0].tolist(), strict=True))
+
+    style, target = gallery.styles[3], np.full((2, len(MEASURES)), np.nan)
+    target[:, YAW] = -18, 18
+    smile = MEASURES.index("smile")
+    target[:, smile] = control.mean[smile] + np.array([-1.2, 1.2]) * control.deviation[smile]
+    low, high = (seen(control.steer(style, goal)) for goal in target)
+    assert low["yaw"] == pytest.approx(-18, abs=7)
+    assert high["yaw"] == pytest.approx(18, abs=7)
+    assert high["smile"] - low["smile"] > 1.2 * control.deviation[smile]
