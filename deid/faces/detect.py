@@ -26,10 +26,9 @@ FILE = "centerface.onnx"
 STRIDE = 4  # pixels of a level in one cell of the outputs
 MULTIPLE = 32  # sides of the network's input
 REDUCTION = 4  # between one level and the next
-FULL_VIEW = (
-    640  # px: a level whose longer side is below this shows faces that fill the picture at a size it knows
-)
+FULL_VIEW = 320  # px: longer side of a level below which none is needed: what fills it is not too large
 TALL = 40  # px: least height at a reduced level; smaller ones were seen better at the level above
+LARGE = 280  # px: taller ones are seen better at the level below: from here on boxes and points are off
 IOU = 0.3  # boxes that overlap more are one face
 INSIDE = 0.6  # as are boxes of which this part of the smaller lies in the larger
 
@@ -41,7 +40,7 @@ class CenterFaceDetector:
     `enlarge_pixels` pixels, and never reduced: small pictures are enlarged, since the network misses half of the
     faces below 16 px as they are; large ones are seen at their own resolution, since a 12-megapixel photograph
     enlarged three times would take 12 s. Below it come levels reduced 4 times each, until one shows the whole picture
-    within 640 px, for the faces that are too tall for the level above (the network knows faces of 8 to 500 px).
+    within 320 px, for the faces that are too large for the level above (taller than 280 px).
     So a picture costs about `max(pixels, min(enlarge_pixels, pixels * enlarge**2)) * 1.07` pixels of network time,
     and levels larger than `tile` are run in overlapping tiles: memory does not grow with the picture.
 
@@ -96,10 +95,15 @@ class CenterFaceDetector:
             level = _resize(picture, scale)
             factor = np.array([width / level.shape[1], height / level.shape[0]], np.float32)
             boxes, scores, points = self._level(level)
-            tall = boxes[:, 3] - boxes[:, 1] >= (TALL if number else 0)
-            found.append((boxes[tall] * np.tile(factor, 2), scores[tall], points[tall] * factor))
-        boxes, scores, points = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        keep = suppress(boxes, scores)
+            heights = boxes[:, 3] - boxes[:, 1]
+            tall = heights >= (TALL if number else 0)
+            parts = boxes * np.tile(factor, 2), scores, points * factor, scores - (heights > LARGE)
+            found.append([part[tall] for part in parts])
+        boxes, scores, points, ranks = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        keep = suppress(
+            boxes, ranks
+        )  # a face that is too large for its level stays where no other level has it
+        keep = keep[np.argsort(-scores[keep], kind="stable")]
         return Detections(boxes[keep], scores[keep], points[keep])
 
     def scales(self, height: int, width: int) -> list[float]:
@@ -148,10 +152,10 @@ def decode(
     return boxes, heatmap[0, rows, columns].astype(np.float32), points
 
 
-def suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Indices of the boxes [N, 4] that stay, by falling score: no box that overlaps a better one or lies within."""
+def suppress(boxes: NDArray[np.float32], ranks: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Indices of the boxes [N, 4] that stay, by falling rank [N]: no box that overlaps a better one or lies within."""
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    left = np.argsort(-scores, kind="stable")
+    left = np.argsort(-ranks, kind="stable")
     keep = []
     while len(left):
         best, left = left[0], left[1:]

@@ -19,7 +19,6 @@ Values = NDArray[np.float64]  # [..., len(MEASURES)], in the units of deid.faces
 
 RIDGE = 0.3  # of the regression from style to measures, in mean squared lengths of a centred style
 HELD = 32  # principal components of the features that are held
-SLACK = 0.1  # keeps a measure that styles explain badly from being driven without bound
 RANGE = (2, 98)  # percentiles of the gallery between which targets are clamped
 
 
@@ -36,7 +35,6 @@ class Control:
     steps: NDArray[np.float64] = field(
         repr=False
     )  # [style_dim, M] style step for one deviation of each measure
-    gain: NDArray[np.float64] = field(repr=False)  # [M, M] intended to applied steps
 
     @classmethod
     def fit(
@@ -64,10 +62,8 @@ class Control:
         predict = _ridge(w, p)
         regressors = np.hstack([p, others])
         steps = np.linalg.lstsq(regressors, w, rcond=None)[0][: p.shape[1]].T
-        response = predict.T @ steps
-        gain = np.linalg.inv(response + SLACK * np.eye(len(response)))
         low, high = np.percentile(p, RANGE, axis=0)
-        return cls(mean_style, mean, deviation, low, high, predict, steps, gain)
+        return cls(mean_style, mean, deviation, low, high, predict, steps)
 
     def measures(self, styles: Styles) -> Values:
         """Measures [..., M] to be expected of the faces of styles [..., style_dim]."""
@@ -85,7 +81,7 @@ class Control:
         now = ((styles - self.mean_style) @ self.predict).astype(np.float64)
         wanted = np.clip((np.asarray(target, np.float64) - self.mean) / self.deviation, self.low, self.high)
         step = strength * np.where(np.isnan(wanted), 0, wanted - now)
-        return np.asarray(styles + step @ self.gain.T @ self.steps.T, np.float32)
+        return np.asarray(styles + step @ self.steps.T, np.float32)
 
     def follow(self, style: Styles, mesh: NDArray[np.float32], strength: float = 1.0) -> Styles:
         """Style [style_dim] with the pose and expression of a mesh [468, 3] in pixels of an upright picture."""

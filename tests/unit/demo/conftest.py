@@ -5,7 +5,7 @@ import pytest
 from deid.demo import corpus
 from deid.demo.corpus import Corpus, Recipe
 
-RECIPE = Recipe(seed=7, pictures=6, shards=2, people=4, takes=2, candidates=14, most=900)
+RECIPE = Recipe(seed=7, pictures=6, shards=2, people=3, takes=2, candidates=8, most=800)
 
 
 @pytest.fixture(scope="session")
