@@ -127,11 +127,10 @@ def test_turned_faces(turns: int, detector: CenterFaceDetector, portrait: Pictur
     assert iou(found.boxes[0], np.concatenate([corners.min(0), corners.max(0)])) > 0.5
 
 
-@pytest.mark.parametrize("scale", [0.5, 2, 4, 8])
+@pytest.mark.parametrize("scale", [0.5, 2, 5])
 def test_box_and_points_of_large_faces(scale: float, detector: CenterFaceDetector, portrait: Picture) -> None:
     """They come from the level at which the face has a size that the network knows."""
     found = one(detector, resized(portrait, scale))
-    assert len(found) == 1
     assert iou(found.boxes[0], BOX * scale) > 0.75
     assert np.abs(found.points[0] - POINTS * scale).max() < 8 * scale
 
