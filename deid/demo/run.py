@@ -110,7 +110,9 @@ def _keep(result: RunResult, folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for item in storage.list_files(result.output):
-        (folder / item.uri.rpartition("/")[2]).write_bytes(storage.read_bytes(item.uri))
+        target = folder / item.uri.removeprefix(result.output).lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(storage.read_bytes(item.uri))
     return folder
 
 

@@ -34,7 +34,7 @@ class FaceMesher:
     Args:
         files: the model's files by base name, from the model store.
         threads: of the CPU.
-        device: taken for the interface; LiteRT runs on the CPU: a plain face in two runs of 1.5 ms, a hard one in up to 32.
+        device: not used: LiteRT runs on the CPU, a plain face in 2 runs of 1.5 ms, a hard one in up to 32.
     """
 
     def __init__(self, files: Mapping[str, Path], threads: int = 1, device: str = "cpu") -> None:
