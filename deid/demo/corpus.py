@@ -114,12 +114,12 @@ def make(folder: Path, recipe: Recipe | None = None, progress: Progress | None =
     """
     recipe = recipe or Recipe()
     made_from = digest(recipe)
-    mark = folder / "recipe.json"
-    if not mark.is_file() or json.loads(mark.read_text(encoding="utf-8")).get("digest") != made_from:
+    mark = folder / "recipe.sha256"
+    if not mark.is_file() or mark.read_bytes().strip() != made_from.encode():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         _write(folder, recipe, progress or (lambda done, total: None))
-        mark.write_text(json.dumps({"digest": made_from}), encoding="utf-8")
+        mark.write_text(f"{made_from}\n")
     return load(folder)
 
 

@@ -189,7 +189,7 @@ def _command(binary: Path, folder: Path, identities: Path, ports: list[int]) -> 
         "-s3.port.lance=0",
         "-s3.iam=false",
         "-s3.autoCreateBucket=false",
-        "-volume.max=100",
+        "-volume.max=2000",
         "-volume.preStopSeconds=0",
         "-master.volumeSizeLimitMB=64",
         "-master.electionTimeout=1s",

@@ -136,7 +136,7 @@ def _far(
     width, height = scene.size
     room = span[1] - span[0]
     largest = min(room / (_SPACING * len(numbers) + 0.3), 0.75 * top)
-    side = float(np.clip(rng.uniform(0.45, 1.0) * largest, min(84.0, largest), 420.0))
+    side = float(np.clip(rng.uniform(0.25, 1.0) * largest, min(84.0, largest), 420.0))
     slack = room - side * (_BODY + (len(numbers) - 1) * _SPACING)
     gaps = rng.dirichlet(np.ones(len(numbers) + 1)) * max(0.0, slack)
     middle = span[0] + _BODY / 2 * side
