@@ -53,7 +53,8 @@ def run(config: ConfigPath) -> None:
     from deid.pipeline import run as pipeline
 
     result = pipeline.run(configuration.load(config))
-    _print_pairs(f"run {result.run}", result.manifest["counts"])
+    reasons = {f"quarantined: {reason}": count for reason, count in result.manifest["quarantine"].items()}
+    _print_pairs(f"run {result.run}", result.manifest["counts"] | reasons)
     _console().print(f"output {result.output}", soft_wrap=True)
 
 

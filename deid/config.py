@@ -3,6 +3,8 @@
 import difflib
 import hashlib
 import json
+import os
+import posixpath
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,7 +65,7 @@ class Match(Section):
 
 
 class Region(Section):
-    scale: float = Field(1.3, ge=0.5, le=3)  # replaced region as a multiple of the face outline
+    scale: float = Field(1.3, ge=1, le=3)  # replaced region as a multiple of the face outline
     feather: float = Field(
         0.08, ge=0, le=0.5
     )  # width of the soft border, in face heights, outside the region
@@ -71,6 +73,9 @@ class Region(Section):
 
 class Limits(Section):
     max_pixels: int = Field(50_000_000, ge=1)  # larger pictures are quarantined before they are decoded
+    max_damaged_shards: int | None = Field(
+        None, ge=0
+    )  # more ends the run likewise; None: only the fraction counts
     max_quarantine_fraction: float = Field(0.5, ge=0, le=1)  # more ends the run: exit code 6, no manifest
 
 
@@ -89,6 +94,12 @@ class Stage(Section):
     threads: int = Field(1, ge=1)  # threads of one actor's networks
     batch_size: int = Field(8, ge=1)  # pictures (analyse) or faces (generate) in one call of a network
 
+    @pydantic.model_validator(mode="after")
+    def _pool(self) -> "Stage":
+        if self.max_actors is not None and self.max_actors < self.actors:
+            raise ValueError("max_actors is less than actors")
+        return self
+
 
 class Stages(Section):
     analyse: Stage = Stage(cpus=0.7)
@@ -99,7 +110,7 @@ class Stages(Section):
 
 class Cluster(Section):
     address: str | None = None  # None: RAY_ADDRESS if it is set, else Ray is started on this machine
-    wait_for_actors_s: float = Field(600, gt=0)  # actors that cannot be placed by then end the run
+    wait_for_actors_s: float = Field(600, gt=0, le=86_400)  # actors that cannot be placed by then end the run
 
 
 class Config(Section):
@@ -144,6 +155,8 @@ def load(path: str | Path) -> Config:
         ) from None
     try:
         raw = yaml.safe_load(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}" if where else ""
@@ -156,11 +169,11 @@ def load(path: str | Path) -> Config:
 def parse(raw: dict[str, Any], where: str = "configuration") -> Config:
     """The configuration in a mapping; `where` names it in errors."""
     try:
-        config = Config.model_validate(raw)
+        config = _located(Config.model_validate(raw), where)
     except pydantic.ValidationError as error:
         raise ConfigError("; ".join(_line(e, where) for e in error.errors())) from None
-    below = [config.output.uri.rstrip("/") + "/", config.input.uri.rstrip("/") + "/"]
-    state = config.state.rstrip("/") + "/"
+    below = [config.output.uri + "/", config.input.uri + "/"]
+    state = config.state + "/"
     if any(state.startswith(other) or other.startswith(state) for other in below):
         raise ConfigError(
             f"{where}: state must lie apart from input and output, so that it can have other permissions"
@@ -168,6 +181,32 @@ def parse(raw: dict[str, Any], where: str = "configuration") -> Config:
     if below[0].startswith(below[1]) or below[1].startswith(below[0]):
         raise ConfigError(f"{where}: output must lie apart from input")
     return config
+
+
+def _located(config: Config, where: str) -> Config:
+    """With every local path absolute, since the job's processes may run in other folders."""
+
+    def place(name: str, uri: str) -> str:
+        scheme, mark, rest = uri.partition("://")
+        if not uri or (mark and (scheme not in ("s3", "file") or not rest.strip("/"))):
+            raise ConfigError(f"{where}: {name}: {uri!r} is no place; give a folder or s3://bucket/prefix")
+        if mark and scheme == "s3":
+            return f"s3://{posixpath.normpath(rest)}"
+        return os.path.abspath(rest if mark else os.path.expanduser(uri))
+
+    def optional(name: str, uri: str | None) -> str | None:
+        return None if uri is None else place(name, uri)
+
+    models = {name: optional(f"models.{name}", getattr(config.models, name)) for name in ("cache", "mirror")}
+    return config.model_copy(
+        update={
+            "input": config.input.model_copy(update={"uri": place("input.uri", config.input.uri)}),
+            "output": config.output.model_copy(update={"uri": place("output.uri", config.output.uri)}),
+            "state": place("state", config.state),
+            "gallery": optional("gallery", config.gallery),
+            "models": config.models.model_copy(update=models),
+        }
+    )
 
 
 def _line(error: Any, where: str) -> str:

@@ -136,7 +136,8 @@ def _far(
     width, height = scene.size
     room = span[1] - span[0]
     largest = min(room / (_SPACING * len(numbers) + 0.3), 0.75 * top)
-    side = float(np.clip(rng.uniform(0.25, 1.0) * largest, min(84.0, largest), 420.0))
+    wanted = rng.uniform(84, 120) if rng.random() < 0.25 else rng.uniform(0.3, 1.0) * largest
+    side = float(np.clip(wanted, min(84.0, largest), min(420.0, largest)))
     slack = room - side * (_BODY + (len(numbers) - 1) * _SPACING)
     gaps = rng.dirichlet(np.ones(len(numbers) + 1)) * max(0.0, slack)
     middle = span[0] + _BODY / 2 * side

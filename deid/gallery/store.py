@@ -30,7 +30,7 @@ def load(path: str | None) -> Gallery:
     name = path or "default gallery"
     try:
         table = pq.read_table(io.BytesIO(_read(path)))
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise ModelError(
             f"{name}: not a Parquet file ({type(error).__name__}); build the gallery again"
         ) from None

@@ -59,7 +59,7 @@ def _load(path: str, kind: str) -> Any:
     module, _, name = path.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ConfigError(f"{kind}.name: {path!r} cannot be loaded: {error}") from None
 
 

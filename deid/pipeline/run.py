@@ -14,7 +14,7 @@ from ray.data import ActorPoolStrategy, Dataset
 
 from deid import records
 from deid.config import Config, Stage
-from deid.errors import DeidError, PromiseError, StorageError
+from deid.errors import ConfigError, DeidError, PromiseError, StorageError
 from deid.gallery import store as gallery_store
 from deid.models.store import Store
 from deid.pipeline import cluster, parts
@@ -69,13 +69,19 @@ def run(config: Config) -> RunResult:
     quarantine = planning.quarantine(plan, commits)
     storage.write_bytes(storage.join(state, "quarantine.parquet"), planning.to_bytes(quarantine))
     sums = manifests.counts(commits, len(plan.order), len(plan.refused))
+    reasons = dict(sorted(collections.Counter(quarantine["reason"].to_pylist()).items()))
     fraction = sums["pictures_quarantined"] / max(1, sums["pictures_in"])
+    damaged, most = reasons.get("shard_damaged", 0), config.limits.max_damaged_shards
+    if most is not None and damaged > most:
+        raise PromiseError(
+            f"{damaged} shards are damaged, limits.max_damaged_shards allows {most}; which, and from where on, "
+            f"is in quarantine.parquet below {state}"
+        )
     if fraction > config.limits.max_quarantine_fraction:
         raise PromiseError(
             f"{sums['pictures_quarantined']} of {sums['pictures_in']} pictures are in quarantine, more than "
             f"limits.max_quarantine_fraction allows; the reasons are in quarantine.parquet below {state}"
         )
-    reasons = dict(sorted(collections.Counter(quarantine["reason"].to_pylist()).items()))
     manifest = manifests.build(config, name, commits, sums, reasons, model_hashes(config))
     storage.write_bytes(storage.join(output, "manifest.json"), manifests.to_bytes(manifest))
     return RunResult(name, output, state, manifest, seconds)
@@ -109,11 +115,18 @@ def _actors(dataset: Dataset, stage: type, options: Stage, *arguments: Any) -> D
     )
 
 
-def _foreseen(error: ray.exceptions.RayError) -> DeidError:
+def _foreseen(error: ray.exceptions.RayError) -> Exception:
     """The failure of ours that ended a task or an actor, which Ray hands over as text; else that Ray gave up."""
     kinds, found = _kinds(DeidError), re.findall(r"^deid\.[\w.]*?(\w+): (.*)$", str(error), re.MULTILINE)
     if found and found[-1][0] in kinds:
         return kinds[found[-1][0]](found[-1][1])
+    if "UserCodeException" in type(error).__name__:
+        return error  # a bug: with its traceback, exit code 1
+    if isinstance(error, ray.exceptions.GetTimeoutError):
+        return ConfigError(
+            "stages, cluster.wait_for_actors_s: the cluster could not place the actors in time; "
+            "lower their cpus and gpus, or let it grow"
+        )
     return StorageError(f"the job stopped ({type(error).__name__}); nothing is published: run it again")
 
 

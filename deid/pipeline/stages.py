@@ -51,13 +51,23 @@ class Analyse:
 
     def analyse(self, batch: Sequence[Row]) -> None:
         pairs = [(row, pixels) for row in batch if (pixels := decode(row, self.config)) is not None]
-        found = attempt_batch("detect", self.detector.detect, [pixels for _, pixels in pairs])
+        found = attempt_batch("detect", self.detect, [pixels for _, pixels in pairs])
         for (row, pixels), detections in zip(pairs, found, strict=True):
             if detections is None:
                 row.fail("detector_failed")
             else:
                 row.faces = self.meshed(pixels, detections)
         self.embed([(row, pixels) for row, pixels in pairs if not row.reason and row.faces])
+
+    def detect(self, batch: Sequence[Picture]) -> list[Detections]:
+        found = list(self.detector.detect(batch))
+        for faces in found:
+            if (
+                not len(faces.boxes) == len(faces.scores) == len(faces.points)
+                or not np.isfinite(faces.boxes).all()
+            ):
+                raise ValueError("a detector gave boxes, scores and points that do not fit each other")
+        return found
 
     def meshed(self, pixels: Picture, detections: Detections) -> list[Face]:
         faces = [
@@ -67,7 +77,9 @@ class Analyse:
         if not faces:
             return faces
         answer = attempt("mesh", lambda: self.mesher.mesh(pixels, detections))
-        meshes, scores = answer if answer is not None else ([None] * len(faces), [0.0] * len(faces))
+        if answer is None or not len(answer[0]) == len(answer[1]) == len(faces):
+            answer = [None] * len(faces), [0.0] * len(faces)  # type: ignore[assignment]
+        meshes, scores = answer
         for face, mesh, score in zip(faces, meshes, scores, strict=True):
             if mesh is not None and score >= MESH_SCORE and np.isfinite(mesh).all():
                 face.mesh, face.mesh_score = mesh, float(score)
@@ -77,7 +89,11 @@ class Analyse:
 
     def embed(self, pairs: Sequence[tuple[Row, Picture]]) -> None:
         def call(batch: Sequence[tuple[Row, Picture]]) -> list[NDArray[np.float32]]:
-            return list(self.embedder.embed([pixels for _, pixels in batch], [row.faces for row, _ in batch]))
+            faces = [row.faces for row, _ in batch]
+            found = list(self.embedder.embed([pixels for _, pixels in batch], faces))
+            if [len(vectors) for vectors in found] != [len(of) for of in faces]:
+                raise ValueError("an embedder gave another number of embeddings than of faces")
+            return found
 
         for (row, _), embeddings in zip(pairs, attempt_batch("embed", call, pairs), strict=True):
             for number, face in enumerate(row.faces):

@@ -36,6 +36,9 @@ def counts(commits: pa.Table, planned: int, refused: int) -> dict[str, int]:
     Raises:
         PromiseError: in is not out + quarantined, a face is neither replaced nor covered, or units are missing.
     """
+    units = commits["unit"].to_pylist()
+    if sorted(units) != list(range(len(units))):
+        raise PromiseError("a unit was committed twice, or never; run again")
     sums = {name: sum(commits[name].to_pylist()) for name in _COUNTS}
     if sums["pictures_in"] != planned:
         raise PromiseError(

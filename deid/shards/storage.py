@@ -167,7 +167,10 @@ def _client_for(_settings: tuple[tuple[str, str], ...]) -> Any:
     once = botocore.config.Config(
         retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=60, max_pool_connections=16
     )
-    return boto3.session.Session().client("s3", config=once)
+    try:
+        return boto3.session.Session().client("s3", config=once)
+    except ValueError as error:
+        raise ConfigError(f"AWS_ENDPOINT_URL or the profile's endpoint_url: {error}") from None
 
 
 def _list_s3(bucket: str, prefix: str) -> list[tuple[str, int, str]]:
@@ -183,7 +186,12 @@ def _list_s3(bucket: str, prefix: str) -> list[tuple[str, int, str]]:
 
 def _list_local(folder: str) -> list[tuple[str, int, str]]:
     found = []
-    for parent, _, names in os.walk(folder):
+
+    def unreadable(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    for parent, _, names in os.walk(folder, onerror=unreadable, followlinks=True):
         for name in names:
             path = Path(parent, name)
             if not name.startswith(_TEMPORARY) and path.is_file():

@@ -2,7 +2,7 @@
 
 The key of a member is its path up to the first dot of its base name, so `img.v1.jpg` and `img.v2.jpg` are one sample.
 Consecutive members with one key are one sample. A record is one picture: a sample with two pictures makes two records
-that share its sidecar members (.json, .cls). Members without a key (no dot, or a dot first) are passed over.
+that share its sidecar members (.json, .cls). A member without a key (no dot, or a dot first) is refused as "no_image".
 """
 
 import io
@@ -38,6 +38,7 @@ INDEX = pa.schema(
     ]
 )
 
+UNREAD = frozenset({"heic", "heif", "avif", "jxl", "jp2", "dng"})  # records that end as not_an_image
 _SIDECARS = ("json", "cls")
 _PLAIN_KEY = re.compile("[A-Za-z0-9_-]+")
 _GAP = 1 << 20  # bytes: ranges closer than this are fetched as one
@@ -132,6 +133,8 @@ class _Index:
         folder, slash, base = member.name.rpartition("/")
         stem, dot, extension = base.partition(".")
         if not stem or not dot:
+            self.close_sample()
+            self.refuse("no_image", member.name, member.offset)
             return
         key = folder + slash + stem
         if key != self._key:
@@ -141,7 +144,7 @@ class _Index:
 
     def _add_to_sample(self, member: tar.Member, extension: str, reader: tar.Reader) -> None:
         last = extension.rpartition(".")[2]
-        if last in EXTENSIONS:
+        if last in EXTENSIONS or last in UNREAD:
             place = {"offset": member.offset, "size": member.size, "crc32": reader.crc32(member)}
             self._pictures.append({"key": self._key, "extension": last, "reason": "", **place})
         elif extension in _SIDECARS:

@@ -42,6 +42,7 @@ def composite_all(picture: Picture, faces: Sequence[Face], region: config.Region
     for place in regions.values():
         result[place.window][place.mask] = COLOUR
         hidden[place.window] |= place.mask
+    hidden |= _covered_first(result, [faces[n] for n in order if n not in regions], region)
     for n in order:
         face = faces[n]
         if n in regions and _replaced(picture, result, hidden, face, regions[n]):
@@ -51,6 +52,18 @@ def composite_all(picture: Picture, faces: Sequence[Face], region: config.Region
         cover_in_place(result, face, region)
         face.status = "covered"
     return result
+
+
+def _covered_first(result: Picture, faces: Sequence[Face], region: config.Region) -> NDArray[np.bool_]:
+    """Cover faces that get no surrogate, so that nothing of them reaches a neighbour's; where they were, [H, W]."""
+    if not faces:
+        return np.zeros(result.shape[:2], np.bool_)
+    marks = np.zeros_like(result)
+    for face in faces:
+        cover_in_place(marks, face, region)
+    covered = np.asarray(marks.any(axis=2))
+    result[covered] = COLOUR
+    return covered
 
 
 def composite(picture: Picture, face: Face, region: config.Region) -> Picture:

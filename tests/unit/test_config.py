@@ -44,7 +44,7 @@ def test_a_value_out_of_range_is_named(change: dict[str, object], name: str) -> 
         config.parse(MINIMAL | change)
 
 
-@pytest.mark.parametrize("state", ["out", "out/state", "raw", "raw/x"])
+@pytest.mark.parametrize("state", ["out", "out/state", "raw", "raw/x", "./raw/../out/x"])
 def test_state_lies_apart(state: str) -> None:
     with pytest.raises(ConfigError, match="state must lie apart"):
         config.parse(MINIMAL | {"state": state})
@@ -72,3 +72,32 @@ def test_a_file_that_is_no_mapping_is_one_line(text: str, tmp_path: Path) -> Non
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         config.load(tmp_path / "absent.yaml")
+
+
+def test_local_paths_are_absolute_since_workers_run_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = config.parse(MINIMAL | {"gallery": "g.parquet", "input": {"uri": "s3://bucket//a/../b/"}})
+    assert made.output.uri == str(tmp_path / "out")
+    assert made.gallery == str(tmp_path / "g.parquet")
+    assert made.input.uri == "s3://bucket/b"
+
+
+@pytest.mark.parametrize("uri", ["", "ftp://host/x", "s3://", "gs://bucket/x"])
+def test_no_place_is_refused(uri: str) -> None:
+    with pytest.raises(ConfigError, match=r"output\.uri"):
+        config.parse(MINIMAL | {"output": {"uri": uri}})
+
+
+@pytest.mark.parametrize("text", ["seed: 2024-13-45", "[" * 5000])
+def test_yaml_that_breaks_the_parser_is_one_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        config.load(path)
+
+
+def test_a_pool_cannot_shrink_below_its_start() -> None:
+    with pytest.raises(ConfigError, match="max_actors is less"):
+        config.parse(MINIMAL | {"stages": {"analyse": {"actors": 3, "max_actors": 2}}})

@@ -44,6 +44,7 @@ def test_counts_balance() -> None:
     [
         (commits(commit(0)), 6),  # a unit is missing
         (commits(commit(0), commit(0), commit(1)), 6),  # a unit twice
+        (commits(commit(0), commit(0)), 6),  # a unit twice and another never
         (commits(commit(0, pictures_out=3)), 3),  # a picture too many
         (commits(commit(0, pictures_out=1)), 3),  # a picture lost
         (commits(commit(0, covered=0)), 3),  # a face neither replaced nor covered

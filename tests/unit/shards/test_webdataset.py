@@ -186,16 +186,19 @@ def test_keys_end_at_the_first_dot_of_the_base_name(tmp_path: Path) -> None:
         ("v1.0/img.v2.JPG", b"2"),
         ("v1.0/img.json", b"{}"),
         ("v1.0/only.txt", b"no picture"),
-        ("v1.0/.hidden.jpg", b"passed over"),
-        ("v1.0/none", b"passed over"),
+        ("v1.0/.hidden.jpg", b"has no key"),
+        ("v1.0/none", b"has no key"),
+        ("v1.0/zero.heic", b"of a format that is not read"),
         ("v1.0/zero.png", b""),
     ]
     table = scan(tmp_path, archive(members))
-    assert table["key"].to_pylist() == ["v1.0/img", "v1.0/img", "v1.0/only", "v1.0/zero"]
-    assert table["extension"].to_pylist() == ["jpg", "jpg", "", "png"]
-    assert table["reason"].to_pylist() == ["", "", "no_image", ""]
-    assert webdataset.shared_keys(table) == 1
-    assert contents(good(table)) == [(b"1", {"json": b"{}"}, ""), (b"2", {"json": b"{}"}, ""), (b"", {}, "")]
+    keyless = ["v1.0/.hidden.jpg", "v1.0/none"]
+    assert table["key"].to_pylist() == ["v1.0/img"] * 2 + ["v1.0/only", *keyless] + ["v1.0/zero"] * 2
+    assert table["extension"].to_pylist() == ["jpg", "jpg", "", "", "", "heic", "png"]
+    assert table["reason"].to_pylist() == ["", "", "no_image", "no_image", "no_image", "", ""]
+    assert webdataset.shared_keys(table) == 2
+    pictures = [picture for picture, *_ in contents(good(table))]
+    assert pictures == [b"1", b"2", b"of a format that is not read", b""]
 
 
 def test_records_of_several_shards_are_read_in_any_order_by_merged_ranges(
