@@ -71,15 +71,17 @@ def test_overlapping_faces_leave_no_source_and_the_nearer_whole():
     assert np.abs(result[inner].astype(int) - alone[inner]).max() <= 2
 
 
-def test_a_face_takes_nothing_from_its_neighbours_source():
+@pytest.mark.parametrize("failure", ["", "generate_failed"])
+def test_a_face_takes_nothing_from_its_neighbours_source(failure):
     options, results = config.Region(scale=1.5), []
     for colour in ((255, 0, 255), (0, 90, 20)):
         near, far = drawn.face((220, 180), 160, seed=1), drawn.face((78, 180), 90, seed=2)
+        near.failure = failure
         source = drawn.texture(400, 400, 4)
         theirs = drawn.inside(near, 1.5, source.shape)
         source[theirs] = colour
         results.append(composite.composite_all(source, [near, far], options))
-        assert (near.status, far.status) == ("replaced", "replaced")
+        assert (near.status, far.status) == ("covered" if failure else "replaced", "replaced")
     own = drawn.inside(far, 1.5, source.shape)
     assert (own & theirs).any()
     reach = drawn.inside(near, 1.5 + 0.08 * 2 / 0.8 + 0.05, source.shape)

@@ -1,0 +1,74 @@
+"""A part that gives too few results costs its picture or face, not the run."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from deid import config
+from deid.interfaces import Detections, Face, Picture
+from deid.pipeline import rows
+from deid.pipeline.rows import Row
+from deid.pipeline.stages import Analyse
+from tests.e2e import corpus
+
+SETTINGS = config.parse(
+    {
+        "input": {"uri": "raw"},
+        "output": {"uri": "out"},
+        "state": "state",
+        "models": {"accept": ["clean", "permissive", "restricted"]},
+    }
+)
+
+
+@pytest.fixture
+def analyse() -> Analyse:
+    return Analyse(SETTINGS)
+
+
+def analysed(stage: Analyse) -> Row:
+    source = Row(0, 0, 0, corpus.encoded(corpus.group()), "jpg")
+    return rows.from_table(stage(rows.to_table([source])))[0]
+
+
+def test_whole_parts_find_and_embed_both_faces(analyse: Analyse) -> None:
+    row = analysed(analyse)
+    assert (row.reason, [face.failure for face in row.faces]) == ("", ["", ""])
+    assert (row.width, row.height) == (900, 520)
+    assert all(face.embedding is not None and face.mesh is not None for face in row.faces)
+
+
+def test_a_detector_whose_results_do_not_fit_costs_the_picture(analyse: Analyse) -> None:
+    whole = analyse.detector
+
+    class Short:
+        def detect(self, pictures: Sequence[Picture]) -> list[Detections]:
+            return [Detections(d.boxes, d.scores[:-1], d.points) for d in whole.detect(pictures)]
+
+    analyse.detector = Short()
+    row = analysed(analyse)
+    assert (row.reason, row.image, row.faces) == ("detector_failed", b"", [])
+
+
+@pytest.mark.parametrize("length", [0, 1, 3])
+def test_a_mesher_with_another_number_of_meshes_costs_the_faces(analyse: Analyse, length: int) -> None:
+    class Short:
+        def mesh(self, picture: Picture, found: Detections) -> tuple[NDArray[Any], NDArray[Any]]:
+            return np.ones((length, 468, 3), np.float32), np.ones(length, np.float32)
+
+    analyse.mesher = Short()
+    assert {face.failure for face in analysed(analyse).faces} == {"mesh_failed"}
+
+
+def test_an_embedder_with_too_few_embeddings_costs_the_faces(analyse: Analyse) -> None:
+    class Short:
+        def embed(
+            self, pictures: Sequence[Picture], faces: Sequence[Sequence[Face]]
+        ) -> list[NDArray[np.float32]]:
+            return [np.ones((len(of) - 1, 128), np.float32) for of in faces]
+
+    analyse.embedder = Short()
+    assert {face.failure for face in analysed(analyse).faces} == {"embed_failed"}
