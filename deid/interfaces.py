@@ -1,7 +1,8 @@
 """The replaceable parts, each a protocol of one or two methods on batches; NumPy at the borders, torch inside.
 
 A part is picked in the configuration by a built-in name or by a class path (`package.module:Class`), which is
-called with the part's own options as keyword arguments.
+called as `Class(files, threads=1, device="cpu" or "cuda", **options)`: the model's files by base name, the threads of
+one actor, and the part's own options.
 """
 
 from collections.abc import Sequence

@@ -22,7 +22,7 @@ from deid.surrogates import match
 
 @dataclass(frozen=True)
 class Plan:
-    """Which record goes into which unit. The driver holds it whole: about 100 bytes a record.
+    """Which record goes into which unit. The driver holds it whole: about 150 bytes a record.
 
     records: rows of `webdataset.INDEX`, in the order of the source.
     order: int64 [n] numbers of the records that can be processed, shuffled under the run secret.
