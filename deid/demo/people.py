@@ -48,7 +48,9 @@ class Take:
     style: NDArray[np.float32]  # [512]
     mesh: Mesh  # pixels of `picture`
     picture: Picture  # [512, 512, 3]
-    cutout: torso.Layer = field(repr=False)  # larger than the picture by `torso.margins(512)`
+    cutout: NDArray[np.uint8] = field(
+        repr=False
+    )  # [h, w, 4] colour and opacity, larger by `torso.margins(512)`
 
 
 @dataclass(frozen=True)

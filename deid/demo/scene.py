@@ -38,7 +38,8 @@ class Scene:
         left, top = round(middle - width / 2), round(bottom - side - above)
         across, down = np.linspace(-1, 1, width, dtype=np.float32), slice(max(0, top), max(0, top + height))
         target = self.pixels[down, max(0, left) : max(0, left + width)]
-        part = cutout[max(0, -top) :, max(0, -left) :][: target.shape[0], : target.shape[1]]
+        shown = cutout[max(0, -top) :, max(0, -left) :][: target.shape[0], : target.shape[1]]
+        part = shown * np.float32(1 / 255)
         slope = (1 + 0.12 * (light - 1) * across)[max(0, -left) :][: target.shape[1], None]
         alpha = part[..., 3:]
         target += alpha * (np.clip(part[..., :3] * light * slope, 0, 1) - target)

@@ -25,8 +25,8 @@ def margins(side: int) -> tuple[int, int, int]:
     return int(ABOVE * side), int(ASIDE * side), int(BELOW * side)
 
 
-def continued(picture: Picture, alpha: NDArray[np.float32], rng: np.random.Generator) -> Layer:
-    """A person [S, S, 3] with opacity [S, S], on the larger canvas of `margins`.
+def continued(picture: Picture, alpha: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A person [S, S, 3] with opacity [S, S], on the larger canvas of `margins`: colour and opacity [h, w, 4].
 
     Colours at the sides are those of the mirror image, colours under soft edges those of the person alone.
     """
@@ -42,7 +42,7 @@ def continued(picture: Picture, alpha: NDArray[np.float32], rng: np.random.Gener
         if len(solid) > 2:
             opacity[above:, columns] = _shoulder(side, float(side - solid[0]), aside)
     person = np.dstack([wide, opacity]).astype(np.float32)
-    return _dressed(person, side, below, rng)
+    return np.asarray(np.round(_dressed(person, side, below, rng) * 255), np.uint8)
 
 
 def _crown(opacity: NDArray[np.float32], alpha: NDArray[np.float32], above: int, aside: int) -> None:

@@ -16,7 +16,7 @@ def changed(source, result):
     return (source != result).any(2)
 
 
-@pytest.mark.parametrize("scale", [0.5, 1.0, 1.3, 2.0])
+@pytest.mark.parametrize("scale", [1.0, 1.3, 2.0])
 def test_box_times_scale_is_solid(scale):
     source = np.zeros((200, 220, 3), np.uint8)
     result = cover(source, boxed(80, 60, 120, 110), config.Region(scale=scale))
