@@ -1,12 +1,11 @@
 """What the benchmarks share: the data folder, packing pictures into shards, contact sheets, the machine in words."""
 
 import argparse
-import contextlib
 import csv
 import os
 import platform
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,21 +89,6 @@ def contact_sheet(path: Path, rows: Iterable[Iterable[Picture]], height: int = 3
     width = max(strip.shape[1] for strip in strips)
     padded = [np.pad(strip, ((0, 0), (0, width - strip.shape[1]), (0, 0))) for strip in strips]
     cv2.imwrite(str(path), np.concatenate(padded)[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
-
-
-@contextlib.contextmanager
-def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for the time of a block."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def machine() -> dict[str, Any]:

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from benchmarks import common
 from benchmarks.common import Photograph
 from deid.config import Config, Part, parse
+from deid.demo.run import environment
 from deid.demo.s3server import S3Server
 from deid.evaluation import utility
 from deid.evaluation.recognizers import (
@@ -158,7 +159,7 @@ def mobilefacenet(data: Path) -> RecognizerConfig:
 
 def anonymize(clear: dict[str, bytes], choices: list[tuple[str, float]], scratch: Path) -> list[Treatment]:
     """Run the job once for each way of matching and size of region, from shards in the S3 server."""
-    with S3Server(scratch / "s3") as server, common.environment(server.environment()):
+    with S3Server(scratch / "s3") as server, environment(server.environment()):
         for bucket in ("raw", "out", "state"):
             server.create_bucket(bucket)
         common.pack({key: ("jpg", data) for key, data in clear.items()}, "s3://raw/london", SHARDS)

@@ -55,7 +55,7 @@ def main(workdir: Path, recipe: demo_corpus.Recipe | None = None) -> int:
     with (
         tempfile.TemporaryDirectory(prefix="deid-s3-") as folder,
         S3Server(folder) as server,
-        _environment(server.environment()),
+        environment(server.environment()),
     ):
         console.print(f"S3 server at {server.endpoint}, bucket raw: {len(corpus.shards)} shards")
         for bucket in BUCKETS:
@@ -83,7 +83,7 @@ def _corpus(console: Console, folder: Path, recipe: demo_corpus.Recipe | None) -
 
 
 @contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
+def environment(variables: dict[str, str]) -> Iterator[None]:
     """These environment variables for a while, here and in every process started meanwhile."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
