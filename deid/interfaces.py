@@ -40,9 +40,14 @@ class Face:
     mesh: NDArray[np.float32] | None = None  # [468, 3] pixels of the picture, z in the same unit
     mesh_score: float = 0.0
     embedding: NDArray[np.float32] | None = None  # [dim]
+    segments: NDArray[np.uint8] | None = (
+        None  # [128, 128, 5] parts of the head on its chip (deid.faces.segment)
+    )
+    looks: NDArray[np.float32] | None = None  # [len(LOOKS)] of deid.faces.appearance
     failure: str = ""
     surrogate: Picture | None = None  # [S, S, 3]
     surrogate_mesh: NDArray[np.float32] | None = None  # [468, 3] pixels of the surrogate
+    surrogate_segments: NDArray[np.uint8] | None = None  # [128, 128, 5]
     k: int = 0  # gallery identities averaged
     status: str = ""  # "" before compositing, then "replaced" or "covered"
 

@@ -211,3 +211,23 @@ def grain(source: Field, surrogate: Field, size: float) -> float:
     size (px)."""
     level = np.sqrt(np.clip(noise(source) ** 2 - noise(surrogate) ** 2, 0, MAX_GRAIN**2))
     return float(level * np.clip((size - GRAIN_SIDE[0]) / (GRAIN_SIDE[1] - GRAIN_SIDE[0]), 0, 1))
+
+
+def textured(surrogate: Field, source: Picture, region: Region) -> Field:
+    """The source's sharpness and grain, both measured in the middle of the face."""
+    low = np.maximum(np.floor(masks.scaled(region.outline, 0.6).min(0) - region.offset), 0).astype(int)
+    high = np.maximum(np.ceil(masks.scaled(region.outline, 0.6).max(0) - region.offset), 0).astype(int)
+    inner = (slice(low[1], high[1]), slice(low[0], high[0]))
+    here = source[inner].astype(np.float32) @ LUMINANCE
+    there = np.asarray(surrogate[inner] @ LUMINANCE, np.float32)
+    if min(here.shape) < 8:
+        return surrogate
+    blur = blur_to_match(here, there)
+    if blur:
+        surrogate = blurred(surrogate, blur)
+        there = blurred(there, blur)
+    level = grain(here, there, region.size)
+    if level > 0.3:
+        rng = np.random.default_rng(surrogate.shape[:2])
+        surrogate = surrogate + masks.channels(level * rng.standard_normal(surrogate.shape[:2], np.float32))
+    return surrogate

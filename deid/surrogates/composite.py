@@ -114,7 +114,7 @@ def paste(source: Picture, result: Picture, hidden: NDArray[np.bool_], face: Fac
     around, usable = result[region.window], ~hidden[region.window]
     surrogate = _matched(source, face.mesh, face.surrogate, face.surrogate_mesh, region)
     surrogate = _joined(surrogate, around, usable, region)
-    surrogate = _textured(surrogate, source[region.window], region)
+    surrogate = colour.textured(surrogate, source[region.window], region)
     alpha = region.alpha()
     if (alpha < 1)[region.mask].any() or not np.isfinite(cv2.sumElems(surrogate)).all():
         raise FaceError("composite_failed")
@@ -238,23 +238,3 @@ def _joined(surrogate: Field, around: Picture, usable: NDArray[np.bool_], region
     faded = masks.channels(region.enlarge(ramp**2 * unlike * free))
     shifted = surrogate + region.enlarge(ramp * lacking * (1 - unlike * (1 - free)))
     return np.clip(shifted + (region.enlarge(surroundings) - shifted) * faded, 0, 255)
-
-
-def _textured(surrogate: Field, source: Picture, region: Region) -> Field:
-    """The source's sharpness and grain, both measured in the middle of the face."""
-    low = np.maximum(np.floor(masks.scaled(region.outline, 0.6).min(0) - region.offset), 0).astype(int)
-    high = np.maximum(np.ceil(masks.scaled(region.outline, 0.6).max(0) - region.offset), 0).astype(int)
-    inner = (slice(low[1], high[1]), slice(low[0], high[0]))
-    here = source[inner].astype(np.float32) @ colour.LUMINANCE
-    there = np.asarray(surrogate[inner] @ colour.LUMINANCE, np.float32)
-    if min(here.shape) < 8:
-        return surrogate
-    blur = colour.blur_to_match(here, there)
-    if blur:
-        surrogate = colour.blurred(surrogate, blur)
-        there = colour.blurred(there, blur)
-    level = colour.grain(here, there, region.size)
-    if level > 0.3:
-        rng = np.random.default_rng(surrogate.shape[:2])
-        surrogate = surrogate + masks.channels(level * rng.standard_normal(surrogate.shape[:2], np.float32))
-    return surrogate

@@ -1,4 +1,4 @@
-"""Linear control of pose and expression in style space.
+"""Linear control of pose, expression and looks in style space.
 
 Over many generated faces, styles w and measures p of their meshes are close to jointly normal. Then the expected
 style of a face whose measures differ by d, all else as likely as before, lies at w + Cov(w, p) Cov(p, p)^-1 d: the
@@ -9,6 +9,7 @@ default gallery that lowers the embedding distance of a step from 0.54 to 0.37 o
 the measures reach their targets nearly as well.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,17 +18,21 @@ from numpy.typing import NDArray
 from deid.faces.align import MEASURES, measures
 
 Styles = NDArray[np.float32]  # [N, style_dim] or [style_dim]
-Values = NDArray[np.float64]  # [..., len(MEASURES)], in the units of deid.faces.align
+Values = NDArray[
+    np.float64
+]  # [..., M]: MEASURES in the units of deid.faces.align, then what else can be steered
 
 RIDGE = 0.3  # of the regression from style to measures, in mean squared lengths of a centred style
+PRIOR = 0.02  # of the regression from measures to style, in numbers of faces: keeps rare combinations near
 HELD = 32  # principal components of the features that are held
-RANGE = (2, 98)  # percentiles of the gallery between which targets are clamped
+RANGE = (0.5, 99.5)  # percentiles of the gallery between which targets are clamped
 
 
 @dataclass(frozen=True)
 class Control:
     """Linear maps between styles and standardised measures; fitted in milliseconds, so it has no file."""
 
+    names: tuple[str, ...]  # [M] of what can be steered
     mean_style: NDArray[np.float64]  # [style_dim] of the faces that it was fitted on
     mean: Values  # [M]
     deviation: Values  # [M]
@@ -44,28 +49,33 @@ class Control:
         styles: Styles,
         meshes: NDArray[np.float32],
         held: NDArray[np.floating] | None = None,
+        others: Mapping[str, NDArray[np.floating]] | None = None,
     ) -> "Control":
         """Fit on faces with styles [N, style_dim] and meshes [N, 468, 3] (any unit).
 
         Args:
             held: features [N, E] that steps leave alone, such as embeddings.
+            others: values [N] by name that can be steered too (looks, sex, age), NaN where a face has none.
 
         Raises:
             ValueError: fewer than twice as many faces as measures and held components.
         """
         values = measures(meshes).astype(np.float64)
-        others = _components(held) if held is not None else np.empty((len(values), 0))
-        if len(values) != len(styles) or len(values) < 2 * (values.shape[1] + others.shape[1]):
+        columns = [np.asarray(column, np.float64) for column in (others or {}).values()]
+        values = np.column_stack([values, *(np.where(np.isnan(c), np.nanmean(c), c) for c in columns)])
+        kept = _components(held) if held is not None else np.empty((len(values), 0))
+        if len(values) != len(styles) or len(values) < 2 * (values.shape[1] + kept.shape[1]):
             raise ValueError(
                 f"{len(values)} faces are too few to fit a control of {values.shape[1]} measures"
             )
         mean_style, mean, deviation = styles.mean(0, np.float64), values.mean(0), values.std(0)
         w, p = styles - mean_style, (values - mean) / deviation
         predict = _ridge(w, p)
-        regressors = np.hstack([p, others])
-        steps = np.linalg.lstsq(regressors, w, rcond=None)[0][: p.shape[1]].T
+        regressors = np.hstack([p, kept])
+        gram = regressors.T @ regressors + PRIOR * len(p) * np.eye(regressors.shape[1])
+        steps = np.linalg.solve(gram, regressors.T @ w)[: p.shape[1]].T
         low, high = np.percentile(p, RANGE, axis=0)
-        return cls(mean_style, mean, deviation, low, high, predict, steps)
+        return cls((*MEASURES, *(others or {})), mean_style, mean, deviation, low, high, predict, steps)
 
     def measures(self, styles: Styles) -> Values:
         """Measures [..., M] to be expected of the faces of styles [..., style_dim]."""
@@ -80,16 +90,31 @@ class Control:
         Args:
             strength: 0 leaves the styles, 1 goes to the target.
         """
-        now = ((styles - self.mean_style) @ self.predict).astype(np.float64)
+        return self.correct(styles, target, self.measures(styles), strength)
+
+    def correct(self, styles: Styles, target: Values, seen: Values, strength: float = 1.0) -> Styles:
+        """`steer` for styles whose faces have been rendered and measured: `seen` [..., M], NaN where not."""
+        now = (np.asarray(seen, np.float64) - self.mean) / self.deviation
         wanted = np.clip((np.asarray(target, np.float64) - self.mean) / self.deviation, self.low, self.high)
-        step = strength * np.where(np.isnan(wanted), 0, wanted - now)
+        step = strength * np.nan_to_num(wanted - now)
         return np.asarray(styles + step @ self.steps.T, np.float32)
 
-    def follow(self, style: Styles, mesh: NDArray[np.float32], strength: float = 1.0) -> Styles:
-        """Style [style_dim] with the pose and expression of a mesh [468, 3] in pixels of an upright picture."""
-        target = measures(mesh[None])[0]
-        target[MEASURES.index("roll")] = np.nan  # generated faces stand upright; the composite turns them
-        return self.steer(style, target, strength)
+    def target(self, mesh: NDArray[np.float32], others: Mapping[str, float] | None = None) -> Values:
+        """Target [M] of a mesh [468, 3] in pixels of an upright picture and of other values by name; NaN where there
+        is none."""
+        wanted = dict(zip(MEASURES, measures(mesh[None])[0], strict=True)) | dict(others or {})
+        wanted["roll"] = np.nan  # generated faces stand upright; the composite turns them
+        return np.array([wanted.get(name, np.nan) for name in self.names], np.float64)
+
+    def follow(
+        self,
+        style: Styles,
+        mesh: NDArray[np.float32],
+        strength: float = 1.0,
+        others: Mapping[str, float] | None = None,
+    ) -> Styles:
+        """Style [style_dim] with the pose and expression of a mesh [468, 3], and with other values by name."""
+        return self.steer(style, self.target(mesh, others), strength)
 
     def blend(self, styles: Styles, mean: NDArray[np.float32] | None = None) -> Styles:
         """Equal-weight mean [style_dim] of styles [k, style_dim], pushed out to their own distance from `mean`.

@@ -10,10 +10,23 @@ from numpy.typing import NDArray
 
 from deid import config
 from deid.errors import ConfigError, FaceError
+from deid.faces.appearance import LOOKS
 from deid.interfaces import Gallery
 
 Indices = NDArray[np.int64]
 UNKNOWN = -1  # sex
+# How much a difference of one standard deviation of the gallery counts; the rest is left to steering.
+WEIGHTS = {
+    "skin_l": 5.0,
+    "skin_a": 0.5,
+    "skin_b": 2.0,
+    "hair_l": 0.7,
+    "hair_b": 0.4,
+    "hair_top": 0.5,
+    "hair_side": 0.5,
+}
+WEIGHTS |= {"bald": 1.5, "hair_low": 5.0, "fringe": 1.0, "beard": 0.7}
+CUT = 4.0  # what it costs when all of the upper border is hair: its head ends there
 
 
 def check(match: config.Match, gallery: Gallery) -> None:
@@ -61,22 +74,26 @@ def distant(
     sex: int = UNKNOWN,
     age: float = float("nan"),
     age_band: float = float("inf"),
+    looks: NDArray[np.floating] | None = None,
+    alike: int = 0,
 ) -> Indices:
     """k different identities [k], in ascending order, drawn among those at least `margin` from embedding [dim].
 
     Drawn among identities of the person's apparent sex and age where these give k, else of the sex alone, else among
-    all. The margin always holds.
+    all; of these, among the `alike` that look most like `looks`. The margin always holds.
 
     Args:
         sex: the person's apparent sex, 1 male, 0 female, -1 not known; the gallery's `sex` attribute [N] is the
             probability of male, or the same classes.
         age: the person's apparent age in years, NaN where it is not known; likewise the gallery's `age` attribute.
         age_band: greatest difference of age, years.
+        looks: skin, hair and so on [len(LOOKS)] of the person's head, NaN where not known.
+        alike: how many identities the looks leave to draw from, never fewer than k; 0: they do not count.
 
     Raises:
         FaceError: fewer than k identities lie beyond the margin, or the embedding cannot be used.
     """
-    return draw(distances(embedding, gallery), gallery, k, margin, rng, sex, age, age_band)
+    return draw(distances(embedding, gallery), gallery, k, margin, rng, sex, age, age_band, looks, alike)
 
 
 def draw(
@@ -88,14 +105,18 @@ def draw(
     sex: int = UNKNOWN,
     age: float = float("nan"),
     age_band: float = float("inf"),
+    looks: NDArray[np.floating] | None = None,
+    alike: int = 0,
 ) -> Indices:
     """`distant` from one row [N] of `distances`, for callers that hold a batch."""
     beyond = distance >= margin
     same_sex = beyond & _same_sex(gallery, sex)
-    alike = same_sex & _same_age(gallery, age, age_band)
-    pool = np.flatnonzero(next((pool for pool in (alike, same_sex) if pool.sum() >= k), beyond))
+    same_age = same_sex & _same_age(gallery, age, age_band)
+    pool = np.flatnonzero(next((pool for pool in (same_age, same_sex) if pool.sum() >= k), beyond))
     if not 1 <= k <= len(pool):
         raise FaceError("match_failed")
+    if looks is not None and alike:
+        pool = pool[np.argsort(unlikeness(looks, gallery)[pool], kind="stable")[: max(alike, k)]]
     return np.sort(rng.choice(pool, size=k, replace=False)).astype(np.int64)
 
 
@@ -110,3 +131,14 @@ def _same_age(gallery: Gallery, age: float, band: float) -> NDArray[np.bool_]:
     if not np.isfinite(age) or "age" not in gallery.attributes:
         return np.ones(len(gallery), np.bool_)
     return np.abs(np.asarray(gallery.attributes["age"], np.float64) - age) <= band
+
+
+def unlikeness(looks: NDArray[np.floating], gallery: Gallery) -> NDArray[np.float64]:
+    """How little each identity [N] looks like `looks` [len(LOOKS)]: weighted squared differences, in deviations of the
+    gallery. What either has no value for does not count; a head cut off by its picture's border does."""
+    cost = np.zeros(len(gallery))
+    for name, value in zip(LOOKS, looks, strict=True):
+        if name in WEIGHTS and name in gallery.attributes and np.isfinite(value):
+            entries = np.asarray(gallery.attributes[name], np.float64)
+            cost += WEIGHTS[name] * np.nan_to_num((entries - value) / (np.nanstd(entries) + 1e-9)) ** 2
+    return cost + CUT * np.asarray(gallery.attributes.get("cut", np.zeros(len(gallery))), np.float64)

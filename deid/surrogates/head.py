@@ -1,0 +1,267 @@
+"""Whole heads: the surrogate's face, ears, hair and jaw in the place of the source's.
+
+Three layers: the source with its head emptied and filled from around it; the surrogate's head, its hair stretched
+towards the outline of the source's; and what stands in front of the source's head (a collar, a hat).
+
+"Below" is measured in face heights below the surrogate's chin.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from deid.errors import FaceError
+from deid.faces import appearance, segment
+from deid.faces.crop import look_up
+from deid.faces.segment import FACE, HAIR, NECK, OTHER
+from deid.interfaces import Face, Picture
+from deid.surrogates import colour, masks, matting, reshape
+from deid.surrogates.masks import Field, Points, Region
+
+HULL = 1.06  # scale of the face outline that is always emptied
+EMPTIED = {FACE: 0.35, HAIR: 0.25}  # shares from which a pixel of the source is emptied
+MARGIN = 0.016  # of the face height: how far the emptied area is grown
+TRUSTED = 0.6  # mean share of face inside the outline below which the parts are not believed
+STAYS = {FACE: (-0.3, -0.2), HAIR: (-0.02, 0.08)}  # below: from where to where the source's own begin to stay
+FADES = {FACE: (0.02, 0.1), HAIR: (0.0, 0.11), NECK: (0.0, 0.1)}  # below: where the surrogate's parts end
+EDGE = (0.35, 0.8)  # shares between which a part's opacity rises
+TINTS = (0.6, 1.7)  # factors between which hair is tinted
+SURE = 0.9  # share of hair from which its colour counts
+LEAST_HAIR = 0.02  # squared face heights of hair below which its colour does not count
+OWN = [FACE, HAIR, NECK]  # parts of the surrogate that are used
+MIDDLE = ((0.55, 0.75), (0.4, 0.6))  # rows and columns of a generated picture in which its face surely is
+REDUCED = 1.3  # pixels of the surrogate in one of the picture from which it is reduced first
+GRID = 64  # cells a side on which the warp is computed
+FILL_SIDE = 180  # px: to which a window is reduced to be filled
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A generated head."""
+
+    picture: Picture  # [S, S, 3]
+    mesh: NDArray[np.float32]  # [468, 3] px
+    segments: segment.Segments  # [128, 128, 5] of the whole picture
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a head stands in a picture."""
+
+    mesh: NDArray[np.float32]  # [468, 3] px of the picture
+    segments: segment.Segments  # [128, 128, 5] on its chip
+    region: Region  # window, and what is emptied in it
+    parts: Field  # [h, w, 5] of the source, 0..1
+    frame: NDArray[np.float64]  # [2, 3] pixels of the window to sides of a generated picture (`segment`)
+    height: float  # px, of the face outline
+
+
+def locate(picture: Picture, face: Face) -> Place:
+    """Where the head of a face is, and what of it will be emptied.
+
+    Raises:
+        FaceError: no usable mesh or parts, or parts that do not fit the mesh.
+    """
+    if face.mesh is None or face.segments is None:
+        raise FaceError("composite_failed")
+    outline = masks.outline(face.mesh)
+    chip = segment.frame(face.mesh)
+    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * float(segment.INPUT)
+    reach = np.concatenate([apply(inverse(chip), corners), outline])
+    low = np.maximum(np.floor(reach.min(0)) - 2, 0).astype(int)
+    high = np.minimum(np.ceil(reach.max(0)) + 3, picture.shape[1::-1]).astype(int)
+    if (high - low < 4).any():
+        raise FaceError("composite_failed")
+    window = (slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0])))
+    chip = np.hstack([chip[:, :2], apply(chip, low[None]).T])
+    size = (int(high[0] - low[0]), int(high[1] - low[1]))
+    refined = refined_parts(segment.head_chip(picture, face.mesh), face.segments)
+    parts = from_chip(refined, chip, size)
+    frame = to_units(chip)
+    hull = masks.fill(masks.scaled(outline, HULL), size[::-1], low.astype(np.float64))
+    if not hull.any() or parts[hull][:, FACE].mean() < TRUSTED:
+        raise FaceError("composite_failed")
+    height = float(np.ptp(outline[:, 1]))
+    chin = apply(frame, (face.mesh[152:153, :2] - low))[0, 1]
+    below = (axis(frame, size) - chin) / float(np.ptp(apply(frame, outline - low)[:, 1]))
+    gone = [parts[..., part] * fade(below, *STAYS[part]) > least for part, least in EMPTIED.items()]
+    found = gone[0] | gone[1]
+    mask = hull | (_connected(found, hull, MARGIN * height) & (parts[..., OTHER] < 0.5))
+    region = Region(outline, masks.centre(outline), 1.0, outline, max(1.0, 0.01 * height), window, mask)
+    return Place(face.mesh, face.segments, region, parts, frame, height)
+
+
+def paste(source: Picture, result: Picture, hidden: NDArray[np.bool_], face: Face, place: Place) -> None:
+    """Put one surrogate's head into `result`, in which its region has been emptied.
+
+    Args:
+        source: the picture as it was; only smooth and scalar quantities are taken from it.
+        hidden: [H, W] regions of all faces that are emptied and not yet replaced; this one's is taken out.
+
+    Raises:
+        FaceError: no usable surrogate.
+    """
+    if face.surrogate is None or face.surrogate_mesh is None or face.surrogate_segments is None:
+        raise FaceError("composite_failed")
+    head, region = Drawn(face.surrogate, face.surrogate_mesh, face.surrogate_segments), place.region
+    around, gone = result[region.window], hidden[region.window]
+    others = gone & ~region.mask
+    drawn, parts = _drawn(head, place)
+    drawn = _coloured(source[region.window], drawn, parts, head, place)
+    alpha = _opacity(parts, head, place)
+    alpha[others] = 0
+    behind = _filled(around, gone, place)
+    drawn = colour.textured(drawn, source[region.window], region)
+    blended = behind + (drawn - behind) * masks.channels(alpha)
+    if not np.isfinite(cv2.sumElems(blended)).all():
+        raise FaceError("composite_failed")
+    around[~others] = cv2.convertScaleAbs(blended)[~others]
+    hidden[region.window] &= ~region.mask
+
+
+def apply(matrix: NDArray[np.float64], points: NDArray[np.floating]) -> Points:
+    """Points [N, 2] under an affine map [2, 3]."""
+    return np.asarray(points @ matrix[:, :2].T + matrix[:, 2], np.float64)
+
+
+def inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The inverse [2, 3] of an affine map [2, 3]."""
+    return np.asarray(cv2.invertAffineTransform(matrix), np.float64)
+
+
+def fade(values: Field, begin: float, end: float) -> Field:
+    """1 below `begin`, 0 above `end`."""
+    return 1 - masks.smoothstep((values - begin) / (end - begin))
+
+
+def to_units(chip: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The map [2, 3] to sides of a generated picture, of one to pixels of a chip."""
+    scale = segment.SPAN / segment.INPUT
+    shift = np.array([(1 - 1 / segment.SPAN) / 2, segment.ABOVE]) * segment.SPAN
+    return np.hstack([chip[:, :2] * scale, (chip[:, 2] * scale - shift)[:, None]])
+
+
+def refined_parts(chip: Picture, segments: segment.Segments) -> Field:
+    """Parts [INPUT, INPUT, 5], 0..1, with the edges of their chip [S, S, 3]."""
+    size = (segment.INPUT, segment.INPUT)
+    guide = cv2.resize(chip, size, interpolation=cv2.INTER_AREA)
+    parts = cv2.resize(segments, size, interpolation=cv2.INTER_LINEAR)
+    return matting.refine(guide, parts.astype(np.float32) / np.float32(255))
+
+
+def from_chip(parts: Field, chip: NDArray[np.float64], size: tuple[int, int]) -> Field:
+    """Parts on a chip in the window [h, w] that the map `chip` [2, 3] takes to its pixels."""
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    found = cv2.warpAffine(parts, chip, size, None, flags, cv2.BORDER_REPLICATE)
+    return np.asarray(found, np.float32)
+
+
+def axis(frame: NDArray[np.float64], size: tuple[int, int]) -> Field:
+    """Height [h, w], downwards, of a window's pixels in the units of its frame."""
+    x, y = np.arange(size[0])[None], np.arange(size[1])[:, None]
+    return np.asarray(frame[1, 0] * x + frame[1, 1] * y + frame[1, 2], np.float32)
+
+
+def _connected(found: NDArray[np.bool_], hull: NDArray[np.bool_], margin: float) -> NDArray[np.bool_]:
+    """What of `found` hangs together with the face, grown by `margin` px."""
+    _, labels = cv2.connectedComponents((found | hull).astype(np.uint8))
+    own = np.unique(labels[hull])
+    size = 2 * max(1, round(margin)) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    return cv2.dilate(np.isin(labels, own).astype(np.uint8), kernel).astype(np.bool_)
+
+
+def _layers(head: Drawn) -> tuple[Field, Field]:
+    """Colours [S, S, 3] of a generated head without what is behind it, and its parts [INPUT, INPUT, 5]."""
+    parts = refined_parts(head.picture, head.segments)
+    solid = parts[..., OWN].sum(-1)
+    _, labels = cv2.connectedComponents((solid > EDGE[0]).astype(np.uint8))
+    rows, columns = (slice(*(round(share * len(labels)) for share in shares)) for shares in MIDDLE)
+    found = labels[rows, columns]
+    own = np.bincount(found[found > 0]).argmax() if found.any() else 0
+    parts *= masks.channels((labels == own).astype(np.float32))[..., :1]
+    side = len(head.picture)
+    solid = cv2.resize(parts[..., OWN].sum(-1), (side, side), interpolation=cv2.INTER_LINEAR)
+    colours = head.picture.astype(np.float32)
+    return matting.foreground(colours, _opaque(np.asarray(solid, np.float32)), max(3, side // 24)), parts
+
+
+def _opaque(share: Field) -> Field:
+    return masks.smoothstep((share - EDGE[0]) / (EDGE[1] - EDGE[0]))
+
+
+def _drawn(head: Drawn, place: Place) -> tuple[Field, Field]:
+    """The surrogate's colours without its background [h, w, 3] and its parts [h, w, 5], in the window."""
+    side, units = len(head.picture), to_units(segment.frame(head.mesh))
+    height, width = place.region.mask.shape
+    cells = np.stack(np.meshgrid(*((np.arange(GRID) + 0.5) * n / GRID - 0.5 for n in (width, height))), -1)
+    source = appearance.silhouette(place.segments, place.mesh)
+    drawn = appearance.silhouette(head.segments, head.mesh, segment.whole(side))
+    at = apply(inverse(units), reshape.warp(apply(place.frame, cells.reshape(-1, 2)), source, drawn))
+    grid = at.reshape(GRID, GRID, 2).astype(np.float32)
+    field = np.asarray(cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR), np.float32) + 0.5
+    colours, parts = _layers(head)
+    scale = float(np.hypot(*place.frame[:, 0]) / np.hypot(*units[:, 0]))
+    if scale > REDUCED:
+        size = max(8, round(side / scale))
+        colours = np.asarray(cv2.resize(colours, (size, size), interpolation=cv2.INTER_AREA), np.float32)
+    seen = look_up(colours, field * (len(colours) / side) - 0.5, cv2.INTER_CUBIC, cv2.BORDER_REPLICATE)
+    return seen.clip(0, 255), look_up(parts, field * (len(parts) / side) - 0.5).clip(0, 1)
+
+
+def _below(head: Drawn, place: Place) -> Field:
+    """Face heights [h, w] below the surrogate's chin."""
+    mesh = apply(to_units(segment.frame(head.mesh)), head.mesh[:, :2])
+    height, width = place.region.mask.shape
+    return (axis(place.frame, (width, height)) - mesh[152, 1]) / float(np.ptp(mesh[:, 1]))
+
+
+def _opacity(parts: Field, head: Drawn, place: Place) -> Field:
+    """Opacity [h, w] of the surrogate's head."""
+    below, front = _below(head, place), place.parts[..., OTHER]
+    alpha = np.zeros_like(below)
+    for part, (begin, end) in FADES.items():
+        alpha += parts[..., part] * fade(below, begin, end) * ((1 - front) if part == NECK else 1)
+    hull = masks.fill(place.region.outline, place.region.mask.shape, place.region.offset)
+    alpha = _opaque(alpha) * np.where(hull, 1, 1 - front)
+    inside = colour.blurred(hull.astype(np.float32), max(0.5, 0.01 * place.height)) * hull
+    return np.maximum(alpha, inside)
+
+
+def _coloured(source: Picture, drawn: Field, parts: Field, head: Drawn, place: Place) -> Field:
+    """The surrogate's colours in the source's light, skin by the source's skin and hair by its hair."""
+    region = place.region
+    points = place.mesh[masks.SKIN, :2].astype(np.float64)
+    skin = colour.sample(source, points - region.offset)
+    bare = colour.bare(skin)
+    points, skin = points[bare], skin[bare]
+    painted = colour.sample(head.picture, head.mesh[masks.SKIN, :2].astype(np.float64)[bare])
+    chroma = colour.saturation(skin)
+    gain = region.enlarge(colour.gains(region, skin, colour.desaturate(painted, chroma), points))
+    drawn = colour.desaturate(drawn, chroma)
+    lit = (drawn + colour.DARK) * gain - colour.DARK
+    hair = _tinted(source.astype(np.float32), drawn, parts, place)
+    share = masks.channels(parts[..., [FACE, NECK]].sum(-1).clip(0, 1))
+    return np.clip(lit * share + (lit if hair is None else hair) * (1 - share), 0, 255)
+
+
+def _tinted(source: Field, drawn: Field, parts: Field, place: Place) -> Field | None:
+    """The surrogate with the mean colour of the source's hair; None where one of them has no hair."""
+    means = []
+    for picture, share in ((source, place.parts[..., HAIR]), (drawn, parts[..., HAIR])):
+        sure = share * (share > SURE)
+        if sure.sum() < LEAST_HAIR * place.height**2:
+            return None
+        means.append((picture * sure[..., None]).sum((0, 1)) / sure.sum() + colour.DARK)
+    return np.asarray((drawn + colour.DARK) * np.clip(means[0] / means[1], *TINTS) - colour.DARK, np.float32)
+
+
+def _filled(around: Picture, gone: NDArray[np.bool_], place: Place) -> Field:
+    """The window of the picture with what is emptied filled from around it."""
+    grown = max(1, round(0.01 * place.height))
+    wide = cv2.dilate(gone.astype(np.uint8), np.ones((2 * grown + 1,) * 2, np.uint8))
+    found = matting.fill(around.astype(np.float32), wide.astype(np.bool_), FILL_SIDE)
+    soft = np.where(gone, 1, colour.blurred(wide.astype(np.float32), max(0.5, 0.8 * grown)))
+    return around + (found - around) * masks.channels(soft.astype(np.float32))
