@@ -99,5 +99,8 @@ class Generator(Protocol):
     def map(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
         """Styles [N, style_dim] of latents [N, latent_dim] drawn from a standard normal distribution."""
 
-    def generate(self, styles: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Pictures [N, S, S, 3] RGB of styles [N, style_dim]."""
+    def generate(self, styles: NDArray[np.float32], side: int | None = None) -> NDArray[np.uint8]:
+        """Pictures [N, side, side, 3] RGB of styles [N, style_dim]; side in pixels, None: the generator's own.
+
+        A generator may also take styles [N, L, style_dim], one for each of its L layers, coarse to fine.
+        """

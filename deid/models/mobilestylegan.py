@@ -24,6 +24,7 @@ from deid.errors import ModelError
 STYLE_DIM = 512
 SIDE = 1024  # px
 WIDTHS = (512, 512, 512, 512, 256, 128, 64)  # channels after each block; sides 8, 16, ... 512
+STYLES = len(WIDTHS) + 2  # places that take a style: the first convolution, each block, the head
 _SLOPE = 0.2  # of every leaky ReLU
 
 Constants = dict[str, NDArray[np.float32]]
@@ -177,7 +178,10 @@ class ConstantInput(nn.Module):
 
 
 class SynthesisNetwork(nn.Module):
-    """Styles [N, 512] to pictures [N, 3, 1024, 1024], RGB, about -1..1."""
+    """Styles to pictures [N, 3, 1024, 1024], RGB, about -1..1.
+
+    Styles are [N, 512], or [N, 9, 512] with one each for the first convolution, blocks 0 to 6, and the head.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -191,15 +195,21 @@ class SynthesisNetwork(nn.Module):
 
     def blocks(self, styles: Tensor) -> Iterator[Tensor]:
         """Features after each block, [N, WIDTHS[i], 8 << i, 8 << i], computed as they are asked for."""
-        x = self.conv1(self.input.input.expand(len(styles), -1, -1, -1), styles)
-        for layer in self.layers:
-            x = layer(x, styles)
+        first, *rest = each_style(styles)
+        x = self.conv1(self.input.input.expand(len(styles), -1, -1, -1), first)
+        for layer, style in zip(self.layers, rest, strict=False):
+            x = layer(x, style)
             yield x
 
     def forward(self, styles: Tensor) -> Tensor:
         *_, x = self.blocks(styles)
-        image: Tensor = self.layers[-1].get_submodule("to_img")(x, styles)
+        image: Tensor = self.layers[-1].get_submodule("to_img")(x, each_style(styles)[-1])
         return image
+
+
+def each_style(styles: Tensor) -> tuple[Tensor, ...]:
+    """The 9 styles [N, 512] of the first convolution, blocks 0 to 6 and the head, of [N, 512] or [N, 9, 512]."""
+    return styles.unbind(1) if styles.ndim == 3 else (styles,) * STYLES
 
 
 def haar_kernel(channels: int) -> Tensor:

@@ -17,7 +17,8 @@ ENGINES = ("auto", "torch", "openvino")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _CUDA_BATCH = 16  # styles in one pass; on CPU one at a time is fastest: the features stay in the caches
 
-Synthesis = Callable[[Tensor], Tensor]  # styles [N, 512] on the CPU to pictures [N, 3, 1024, 1024], -1..1
+Synthesis = Callable[[Tensor, int], Tensor]
+"""Styles [N, 512] or [N, 9, 512] on the CPU and a side (px) to pictures [N, 3, S, S], -1..1, S at least the side."""
 
 
 class MobileStyleGANGenerator:
@@ -27,11 +28,12 @@ class MobileStyleGANGenerator:
         files: the model's files by base name, from the model store.
         threads: of the CPU, for one call; set for the whole process, as PyTorch has it.
         device: "cpu" or "cuda".
-        engine: "torch", "openvino" (CPU only), or "auto": PyTorch, which measures faster.
+        engine: "torch", "openvino" (CPU only, one style a picture), or "auto": PyTorch, which measures faster.
         precision: of the features, "float32", "bfloat16", or "auto": bfloat16 where the processor has instructions
             for it (AMX, CUDA from compute capability 8), else float32. bfloat16 moves pixels by half a level of
             255 on average.
-        size: side of the pictures in pixels, 1 to 1024; smaller than 1024 is averaged down.
+        size: side of the pictures in pixels where `generate` is not told another, 1 to 1024; smaller than 1024 is
+            averaged down.
 
     Raises:
         ConfigError: an option has no such value.
@@ -71,22 +73,39 @@ class MobileStyleGANGenerator:
             styles = self._mapping(torch.from_numpy(np.ascontiguousarray(latents, np.float32)))
         return np.asarray(styles.numpy())
 
-    def generate(self, styles: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Pictures [N, size, size, 3] RGB of styles [N, 512]."""
+    def generate(self, styles: NDArray[np.float32], side: int | None = None) -> NDArray[np.uint8]:
+        """Pictures [N, side, side, 3] RGB of styles.
+
+        Args:
+            styles: [N, 512], or [N, 9, 512]: one each for the first convolution, blocks 0 to 6 (features of 8, 16,
+                ... 512 px), and the head. Pose, shape and identity follow the lower ones, colour and light the upper.
+            side: in pixels, 1 to 1024; None: the configured `size`.
+
+        Raises:
+            ValueError: styles or side are not as above.
+            ConfigError: a style for each block under OpenVINO, whose network takes one.
+        """
+        side = self.size if side is None else side
+        if not 1 <= side <= mobilestylegan.SIDE:
+            raise ValueError(f"generator: side {side}: use 1 to {mobilestylegan.SIDE} pixels")
         given = torch.from_numpy(np.array(styles, np.float32))
-        pictures = np.empty((len(given), self.size, self.size, 3), np.uint8)
+        if given.shape[1:] not in ((self.style_dim,), (mobilestylegan.STYLES, self.style_dim)):
+            raise ValueError(
+                f"generator: styles [N, 512] or [N, {mobilestylegan.STYLES}, 512] wanted, not {list(given.shape)}"
+            )
+        pictures = np.empty((len(given), side, side, 3), np.uint8)
         with torch.inference_mode():
             for start in range(0, len(given), self.batch):
                 part = slice(start, start + self.batch)
-                pictures[part] = _pixels(self._synthesis(given[part]), self.size).cpu().numpy()
+                pictures[part] = _pixels(self._synthesis(given[part], side), side).cpu().numpy()
         return pictures
 
 
-def _pixels(pictures: Tensor, size: int) -> Tensor:
-    """uint8 [N, size, size, 3] of float pictures [N, 3, S, S], -1..1."""
+def _pixels(pictures: Tensor, side: int) -> Tensor:
+    """uint8 [N, side, side, 3] of float pictures [N, 3, S, S], -1..1."""
     levels = pictures.add(1).mul_(127.5).clamp_(0, 255)
-    if size != pictures.shape[-1]:
-        levels = F.interpolate(levels, size=(size, size), mode="area")
+    if side != pictures.shape[-1]:
+        levels = F.interpolate(levels, size=(side, side), mode="area")
     return levels.round_().to(torch.uint8).permute(0, 2, 3, 1)
 
 
@@ -95,7 +114,7 @@ def _torch_synthesis(files: Mapping[str, Path], device: str, precision: str) -> 
         precision = "bfloat16" if _fast_bfloat16(device) else "float32"
     network = mobilestylegan.load_synthesis(files, PRECISIONS[precision])
     network.to(device)
-    return lambda styles: network(styles.to(device))
+    return lambda styles, side: network(styles.to(device))
 
 
 def _fast_bfloat16(device: str) -> bool:
@@ -117,4 +136,12 @@ def _openvino_synthesis(files: Mapping[str, Path], threads: int, precision: str)
             f"SynthesisNetwork: OpenVINO cannot read it ({type(error).__name__}); fetch it again"
         ) from error
     compiled = core.compile_model(model, "CPU", options)
-    return lambda styles: torch.from_numpy(compiled(styles.numpy())[0])
+
+    def synthesis(styles: Tensor, side: int) -> Tensor:
+        if styles.ndim != 2:
+            raise ConfigError(
+                "generator: OpenVINO takes one style a picture; use engine: torch for styles by block"
+            )
+        return torch.from_numpy(compiled(styles.numpy())[0])
+
+    return synthesis

@@ -22,14 +22,14 @@ class RaisingGenerator:
     def __init__(self, files: Mapping[str, Path], threads: int = 1, device: str = "cpu") -> None:
         pass
 
-    def generate(self, styles: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def generate(self, styles: NDArray[np.float32], side: int | None = None) -> NDArray[np.uint8]:
         raise RuntimeError(SECRET_TEXT)
 
 
 class NoiseGenerator(RaisingGenerator):
     """Pictures without a face."""
 
-    def generate(self, styles: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def generate(self, styles: NDArray[np.float32], side: int | None = None) -> NDArray[np.uint8]:
         return np.random.default_rng(0).integers(0, 255, (len(styles), 256, 256, 3), np.uint8)
 
 

@@ -53,6 +53,21 @@ def test_a_batch_gives_what_single_styles_give(synthesis, styles):
     assert (batch - single).abs().max() < 2e-3
 
 
+def test_a_style_of_each_place_moves_what_comes_after_it_only(synthesis, styles):
+    assert len(synthesis.layers) + 2 == mobilestylegan.STYLES
+    same = styles[:1].unsqueeze(1).repeat(1, mobilestylegan.STYLES, 1)
+    mixed = same.clone()
+    mixed[:, 4:] = styles[1]  # blocks 3 and up, and the head
+    with torch.inference_mode():
+        plain, finer = list(synthesis.blocks(same)), list(synthesis.blocks(mixed))
+        head = same.clone()
+        head[:, -1] = styles[1]
+        moved = (synthesis(head) - synthesis(same)).abs().mean()
+        assert torch.equal(synthesis(same), synthesis(styles[:1]))
+    assert [torch.equal(a, b) for a, b in zip(plain, finer, strict=True)] == [True] * 3 + [False] * 4
+    assert moved > 0.001
+
+
 def test_block_features_have_the_stated_shapes(synthesis, styles):
     with torch.inference_mode():
         features = [x for x, _ in zip(synthesis.blocks(styles[:2]), range(4), strict=False)]

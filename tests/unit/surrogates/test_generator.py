@@ -57,6 +57,50 @@ def test_smaller_pictures_are_area_averages(files, exact, styles):
     assert np.abs(small - means).max() <= 1
 
 
+def test_side_is_that_of_the_pictures_whatever_the_size(files, exact, styles):
+    small = MobileStyleGANGenerator(files, precision="float32", size=256)
+    assert small.generate(styles[:1]).shape == (1, 256, 256, 3)
+    assert np.array_equal(small.generate(styles[:1]), exact.generate(styles[:1], side=256))
+    assert exact.generate(styles[:1], side=300).shape == (1, 300, 300, 3)
+    assert np.array_equal(small.generate(styles[:1], side=1024), exact.generate(styles[:1]))
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_sides_that_cannot_be_drawn_are_refused(files, styles, engine):
+    generator = MobileStyleGANGenerator(files, engine=engine)
+    for side in (0, 1025):
+        with pytest.raises(ValueError, match="side"):
+            generator.generate(styles[:1], side=side)
+
+
+def test_one_style_equals_the_same_style_for_every_block(exact, styles):
+    by_block = np.repeat(styles[:, None], 9, axis=1)
+    assert np.array_equal(exact.generate(by_block), exact.generate(styles))
+
+
+def test_upper_styles_move_colours_and_not_the_face(exact, styles):
+    by_block = np.repeat(styles[:1, None], 9, axis=1)
+    upper, lower = by_block.copy(), by_block.copy()
+    upper[:, 6:] = styles[1]
+    lower[:, :4] = styles[1]
+    plain = exact.generate(by_block, side=128).astype(float)
+    edges = [np.diff(exact.generate(s, side=128).mean(3), axis=1).ravel() for s in (by_block, upper, lower)]
+    assert np.abs(exact.generate(upper, side=128) - plain).mean() > 3
+    assert np.corrcoef(edges[0], edges[1])[0, 1] > 2 * np.corrcoef(edges[0], edges[2])[0, 1]
+
+
+@pytest.mark.parametrize("shape", [(512,), (1, 511), (1, 8, 512), (1, 1, 9, 512)])
+def test_styles_of_another_shape_are_refused(exact, shape):
+    with pytest.raises(ValueError, match="styles"):
+        exact.generate(np.zeros(shape, np.float32))
+
+
+def test_openvino_refuses_styles_by_block(files, styles):
+    generator = MobileStyleGANGenerator(files, engine="openvino")
+    with pytest.raises(ConfigError, match="engine: torch"):
+        generator.generate(np.repeat(styles[:1, None], 9, axis=1))
+
+
 @pytest.mark.parametrize(
     "options",
     [{"engine": "tensorrt"}, {"engine": "openvino", "device": "cuda"}, {"precision": "int8"}, {"size": 2048}],
