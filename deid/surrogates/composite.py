@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from deid import config
 from deid.errors import FaceError
 from deid.interfaces import Face, Picture
-from deid.surrogates import colour, masks
+from deid.surrogates import baselines, colour, ladder, masks
 from deid.surrogates.cover import COLOUR, cover_in_place
 from deid.surrogates.masks import Field, Region
 
@@ -26,11 +26,14 @@ UNLIKE = 60.0  # grey levels between surrogate and surroundings from which they 
 INNER = 0.5  # radius, in outlines, within which the surrogate's own geometry is untouched
 
 
-def composite_all(picture: Picture, faces: Sequence[Face], region: config.Region) -> Picture:
+def composite_all(
+    picture: Picture, faces: Sequence[Face], region: config.Region, classic: config.Classic | None = None
+) -> Picture:
     """A new picture with every face replaced, or covered where that fails.
 
-    Sets `status` of each face to "replaced" or "covered", and `failure` to "composite_failed" where only this
-    step failed. Small faces first, as these stand behind; pixels away from all faces stay as they are.
+    Sets `status` of each face to "replaced" or "covered" (grey, and the baselines), `anonymizer` to what stands there,
+    and `failure` to "composite_failed" where only this step failed. Small faces first, as these stand behind;
+    pixels away from all faces stay as they are.
 
     Raises:
         FaceError: a face could be neither replaced nor covered; nothing may go out.
@@ -38,6 +41,8 @@ def composite_all(picture: Picture, faces: Sequence[Face], region: config.Region
     result = picture.copy()
     hidden = np.zeros(picture.shape[:2], np.bool_)
     order = sorted(range(len(faces)), key=lambda n: (faces[n].height, n))
+    done = {n for n in order if _obscured(picture, result, faces[n], region, classic or config.Classic())}
+    order = [n for n in order if n not in done]
     regions = {n: found for n in order if (found := _region(faces[n], region, picture.shape)) is not None}
     for place in regions.values():
         result[place.window][place.mask] = COLOUR
@@ -46,12 +51,26 @@ def composite_all(picture: Picture, faces: Sequence[Face], region: config.Region
     for n in order:
         face = faces[n]
         if n in regions and _replaced(picture, result, hidden, face, regions[n]):
-            face.status = "replaced"
+            face.status, face.anonymizer = "replaced", face.anonymizer or ladder.RUNGS[0]
             continue
         face.failure = face.failure or "composite_failed"
         cover_in_place(result, face, region)
-        face.status = "covered"
+        face.status, face.anonymizer, face.k = "covered", "solid", 0
     return result
+
+
+def _obscured(
+    picture: Picture, result: Picture, face: Face, region: config.Region, classic: config.Classic
+) -> bool:
+    """Blur or pixelate a face of which the configuration asks it; False: it is still to be replaced or covered."""
+    if face.anonymizer not in ladder.BASELINES:
+        return False
+    try:
+        baselines.apply_in_place(picture, result, face, region, classic)
+    except Exception:  # noqa: BLE001 - fail closed: whatever went wrong, the face is covered
+        return False
+    face.status = "covered"
+    return True
 
 
 def _covered_first(result: Picture, faces: Sequence[Face], region: config.Region) -> NDArray[np.bool_]:
@@ -81,7 +100,7 @@ def composite(picture: Picture, face: Face, region: config.Region) -> Picture:
 
 def _region(face: Face, options: config.Region, shape: tuple[int, ...]) -> Region | None:
     """None when the face is to be covered."""
-    if face.failure or face.surrogate is None or face.surrogate_mesh is None:
+    if not ladder.fills(face):
         return None
     try:
         return masks.region(face, options, shape)
