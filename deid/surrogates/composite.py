@@ -131,7 +131,7 @@ def paste(source: Picture, result: Picture, hidden: NDArray[np.bool_], face: Fac
     if face.surrogate is None or face.surrogate_mesh is None or face.mesh is None:
         raise FaceError("composite_failed")
     around, usable = result[region.window], ~hidden[region.window]
-    surrogate = _matched(source, face.mesh, face.surrogate, face.surrogate_mesh, region)
+    surrogate = _matched(source, face, face.surrogate, face.surrogate_mesh, region)
     surrogate = _joined(surrogate, around, usable, region)
     surrogate = _textured(surrogate, source[region.window], region)
     alpha = region.alpha()
@@ -190,22 +190,30 @@ def similarity(
 
 def _matched(
     source: Picture,
-    mesh: NDArray[np.float32],
+    face: Face,
     drawn: Picture,
     drawn_mesh: NDArray[np.float32],
     region: Region,
 ) -> Field:
     """The surrogate warped to the window, [h, w, 3] 0..255, in the light and tint of the source."""
+    mesh = face.mesh
+    if mesh is None:
+        raise FaceError("composite_failed")
     _, matrix = similarity(mesh, drawn_mesh)
     points = mesh[masks.SKIN, :2].astype(np.float64)
     skin = colour.sample(source[region.window], points - region.offset)
-    bare = colour.bare(skin)
+    bare = np.ones(len(skin), np.bool_) if face.laid else colour.bare(skin)
     points, skin = points[bare], skin[bare]
     painted = colour.sample(drawn, drawn_mesh[masks.SKIN, :2].astype(np.float64)[bare])
-    chroma = colour.saturation(skin)
+    chroma = colour.saturation(skin, 0.9 if face.laid else 0.5)
     painted = colour.desaturate(painted, chroma)
-    gain = colour.gains(region, skin, painted, points)
-    even = colour.evenness(skin, (painted + colour.DARK) * np.float32(np.median(gain, axis=0)) - colour.DARK)
+    if face.laid:
+        gain = colour.level_gain(region, skin, painted)
+        even = 1.0, np.median(painted, axis=0) / max(float(np.median(painted @ colour.LUMINANCE)), 1.0)
+    else:
+        gain = colour.gains(region, skin, painted, points)
+        lit = (painted + colour.DARK) * np.float32(np.median(gain, axis=0)) - colour.DARK
+        even = colour.evenness(skin, lit)
     placed = (drawn_mesh[:, :2] - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
     return colour.relight(
         colour.desaturate(_warp(mesh, drawn, drawn_mesh, region), chroma),
@@ -250,9 +258,10 @@ def _joined(surrogate: Field, around: Picture, usable: NDArray[np.bool_], region
     if found is None:
         return surrogate
     surroundings, lacking = found
-    inner = min(1.0, region.scale - 0.2)
-    ramp = masks.smoothstep((region.grid[1] - inner) / (region.scale - inner))[:, None]
+    ramp = masks.smoothstep((region.grid[1] - region.inner) / (region.scale - region.inner))[:, None]
     unlike = masks.smoothstep(np.abs(lacking).max(1, keepdims=True) / UNLIKE - 0.3)
+    if region.loose:
+        unlike = np.ones_like(unlike)
     free = masks.smoothstep((region.scale - 1) / 0.3)
     faded = masks.channels(region.enlarge(ramp**2 * unlike * free))
     shifted = surrogate + region.enlarge(ramp * lacking * (1 - unlike * (1 - free)))

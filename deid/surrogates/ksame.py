@@ -24,7 +24,6 @@ SIDES = (
     256,
     512,
 )  # px of the gallery pictures and of their average, whose face is two thirds of that high
-RINGS = (1.3, 2.0)  # outlines, as multiples of the mesh's own, that carry the warp on into hair and neck
 FLAT = 0.02  # a triangle with less than this share of its usual area is turned away
 LEAST_FACING = 0.25  # share of the triangles; in a profile about half of them are turned away
 OFF = 0.05  # mean distance, in picture sides, from which a rendering is not the gallery's face
@@ -36,17 +35,17 @@ Mesh = NDArray[np.float32]  # [468, 3]
 
 @dataclass(frozen=True)
 class Warp:
-    """Triangles over the mesh and two rings around it; made once, on the gallery's mean mesh."""
+    """Triangles over the mesh; made once, on the gallery's mean mesh."""
 
     mean: Mesh  # in units of the picture's side
-    triangles: NDArray[np.int64]  # [T, 3] rows of `_nodes`
+    triangles: NDArray[np.int64]  # [T, 3] rows of a mesh
     areas: NDArray[np.float64]  # [T] signed, of the mean mesh
 
     @classmethod
     def fit(cls, meshes: NDArray[np.float32]) -> "Warp":
         """Delaunay triangles of the mean of meshes [N, 468, 3], in units of the picture's side."""
         mean = meshes.mean(0)
-        nodes = _nodes(mean)[:, :2].astype(np.float32)
+        nodes = mean[:, :2].astype(np.float32)
         low, high = nodes.min(0) - 1, nodes.max(0) + 1
         subdivision = cv2.Subdiv2D((*low.tolist(), *(high - low).tolist()))  # type: ignore[arg-type]
         rows = {}
@@ -72,25 +71,29 @@ class Warp:
     def average(self, pictures: Sequence[Picture], meshes: NDArray[np.float32], target: Mesh) -> Picture:
         """Average [side, side, 3] of pictures of one side with meshes [k, 468, 3], each warped to the target (px)."""
         side = pictures[0].shape[0]
-        nodes = _nodes(target)
-        found, weights = self._places(nodes, side)
+        index, weights = self._places(target.astype(np.float64), side)
+        inside = index >= 0
         total = np.zeros((side, side, 3), np.float32)
         for picture, mesh in zip(pictures, meshes, strict=True):
-            corners = _nodes(mesh)[:, :2][self.triangles]  # [T, 3, 2]
-            x, y = np.einsum("hwc,hwcx->xhw", weights, corners[found]).astype(np.float32)
+            at = _outside(target, mesh, side)
+            corners = mesh[:, :2][self.triangles[index[inside]]]  # [n, 3, 2]
+            at[inside] = (weights[..., None] * corners).sum(1)
+            x, y = cv2.split(at)
             total += cv2.remap(picture, x, y, cv2.INTER_LINEAR, None, cv2.BORDER_REFLECT_101)
         return (total / len(pictures)).round().astype(np.uint8)
 
-    def _places(self, nodes: NDArray[np.float64], side: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """For each pixel its triangle [side, side] and the weights of that one's corners [side, side, 3].
+    def _places(
+        self, target: NDArray[np.float64], side: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """For each pixel its triangle [side, side], -1 where there is none, and for each pixel that has one the
+        weights [n, 3] of its corners.
 
-        Triangles turned away from the camera are left out, near ones lie over far ones, and pixels in none take the
-        nearest triangle's affine map.
+        Triangles turned away from the camera are left out, and near ones lie over far ones.
 
         Raises:
             FaceError: nearly all are turned away, so it is no mesh of a face.
         """
-        corners = nodes[self.triangles]
+        corners = target[self.triangles]
         facing = np.flatnonzero(_areas(corners[..., :2]) / self.areas > FLAT)
         if len(facing) < LEAST_FACING * len(self.triangles):
             raise FaceError("generate_failed")
@@ -98,16 +101,12 @@ class Warp:
         for one in facing[np.argsort(-corners[facing, :, 2].mean(1), kind="stable")]:
             polygon = np.round(corners[one, :, :2] * 16).astype(np.int32)
             cv2.fillConvexPoly(index, polygon, int(one), cv2.LINE_8, 4)
-        if (index < 0).any():
-            index = _nearest_filled(index)
-        y, x = np.mgrid[:side, :side]
-        a, b, c = np.moveaxis(corners[index][..., :2], 2, 0)
-        first, second = b - a, c - a
-        arm = np.stack([x, y], -1) - a
-        area = np.where(index < 0, 1, first[..., 0] * second[..., 1] - first[..., 1] * second[..., 0])
-        v = (arm[..., 0] * second[..., 1] - arm[..., 1] * second[..., 0]) / area
-        w = (first[..., 0] * arm[..., 1] - first[..., 1] * arm[..., 0]) / area
-        return index.astype(np.int64), np.stack([1 - v - w, v, w], -1)
+        y, x = np.nonzero(index >= 0)
+        a, b, c = np.moveaxis(corners[index[y, x]][..., :2], 1, 0)
+        first, second, arm = b - a, c - a, np.column_stack([x, y]) - a
+        area = _cross(first, second)
+        v, w = _cross(arm, second) / area, _cross(first, arm) / area
+        return index, np.stack([1 - v - w, v, w], -1).astype(np.float32)
 
 
 def lay(mesh: Mesh, points: NDArray[np.float32], box: NDArray[np.float32]) -> Mesh:
@@ -194,26 +193,21 @@ def reduced(picture: Picture, side: int) -> Picture:
     return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
-def _nodes(mesh: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Mesh points and rings around them, [468 + 72, 3]."""
-    m = np.asarray(mesh, np.float64)
-    oval = m[masks.OVAL]
-    middle = oval[:, :2].mean(0)
-    far = np.full((len(oval), 1), m[:, 2].max())
-    rings = [np.hstack([middle + (oval[:, :2] - middle) * scale, far]) for scale in RINGS]
-    return np.concatenate([m, *rings])
+def _outside(target: Mesh, mesh: Mesh, side: int) -> masks.Field:
+    """Where each pixel [side, side, 2] comes from when the outline alone carries the warp on into hair and neck."""
+    steps = (np.arange(masks.GRID) + 0.5) * side / masks.GRID - 0.5
+    cells = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
+    ring = target[masks.OVAL, :2].astype(np.float64)
+    moved = masks.spread(cells, ring, mesh[masks.OVAL, :2] - ring, np.ones(len(ring)))
+    field = cv2.resize(moved.reshape(masks.GRID, masks.GRID, 2), (side, side), interpolation=cv2.INTER_LINEAR)
+    y, x = np.mgrid[:side, :side]
+    return np.asarray(field + np.stack([x, y], -1), np.float32)
+
+
+def _cross(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(first[..., 0] * second[..., 1] - first[..., 1] * second[..., 0])
 
 
 def _areas(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     """Twice the signed areas [T] of triangles [T, 3, 2]."""
-    first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    return np.asarray(first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0])
-
-
-def _nearest_filled(index: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The index [h, w] with each -1 replaced by the nearest other value."""
-    empty = (index < 0).astype(np.uint8)
-    _, labels = cv2.distanceTransformWithLabels(empty, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
-    values = np.zeros(labels.max() + 1, np.int32)
-    values[labels[empty == 0]] = index[empty == 0]
-    return values[labels]
+    return _cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])

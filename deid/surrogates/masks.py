@@ -40,6 +40,7 @@ DETECTION_REACH = 1.35  # what the detector saw must lie within the outline scal
 BOX_SCALE = (
     1.3  # detectors' boxes are tight: where only the box says where the face is, this much of it counts
 )
+LOOSE_BELOW = 24.0  # px of outline height
 INSET = 0.1  # of a box's sides, which detectors place loosely
 GRID = 32  # cells a side on which smooth fields are computed
 
@@ -87,6 +88,10 @@ class Region:
     outline: Points  # [M, 2] face outline, pixels of the picture
     centre: Points  # [2]
     scale: float
+    inner: float  # radius, in outlines, from which the surrogate may give way to the surroundings
+    loose: (
+        bool  # the place is known roughly, or too small for texture: the surroundings fade in, nothing more
+    )
     polygon: Points  # [M, 2] outline times scale
     feather: float  # px, outside the polygon
     window: tuple[slice, slice]  # rows, columns: polygon and feather, clipped to the picture
@@ -146,7 +151,13 @@ def region(face: Face, options: config.Region, shape: tuple[int, ...]) -> Region
         raise FaceError("composite_failed")
     window = (slice(int(first[1]), int(last[1])), slice(int(first[0]), int(last[0])))
     extent = (int(last[1] - first[1]), int(last[0] - first[0]))
-    return Region(edge, centre(edge), scale, polygon, feather, window, fill(polygon, extent, first))
+    inner = min(1.0, scale - 0.2)
+    if face.laid and face.mesh is not None:  # the box reaches further than the face that goes in
+        own = outline(face.mesh).astype(np.float32)
+        inner *= float(np.sqrt(cv2.contourArea(own) / cv2.contourArea(edge.astype(np.float32))))
+    loose = face.laid or float(np.ptp(edge[:, 1])) < LOOSE_BELOW
+    mask = fill(polygon, extent, first)
+    return Region(edge, centre(edge), scale, inner, loose, polygon, feather, window, mask)
 
 
 def trusted(face: Face) -> Points:
