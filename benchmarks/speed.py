@@ -33,7 +33,7 @@ from deid.pipeline.rows import Row
 from deid.pipeline.run import run, secret_of
 from deid.pipeline.stages import Analyse, Generate, decode
 from deid.shards import pictures, storage, webdataset
-from deid.surrogates import composite
+from deid.surrogates import composite, ladder
 
 SEED = 20_251
 FEW, MANY = 4, 16
@@ -92,8 +92,10 @@ class PlainLoop:
         with self.timed("embed"):
             self.analyse.embed([(row, pixels)])
         for number, face in enumerate(row.faces):
-            if self.generate.wanted(face):
+            self.generate.start(face)
+            if ladder.pending(face, "surrogate"):
                 self.surrogate(row, number)
+        self.generate.fill([row])  # what stands on lower rungs; none does in portraits
         with self.timed("composite"):
             result = composite.composite_all(pixels, row.faces, self.config.region)
         with self.timed("encode"):
@@ -113,7 +115,7 @@ class PlainLoop:
             with self.timed("mesh of the surrogate"):
                 self.generate.place(face, rendered)
         except FaceError as error:
-            face.failure = error.reason
+            ladder.lower(face, error.reason)
 
 
 def configuration(folder: Path, shards: int, unit_size: int, threads: int | None = None) -> Config:

@@ -71,6 +71,21 @@ class Region(Section):
     )  # width of the soft border, in face heights, outside the region
 
 
+class Classic(Section):
+    """The classic anonymizers. Blur and pixelate are baselines that may leave people recognizable."""
+
+    blur_sigma: float = Field(0.15, gt=0, le=1)  # standard deviation of the Gaussian, in face heights
+    pixelate_blocks: int = Field(8, ge=1, le=64)  # square blocks over the height of the face
+
+
+class Ladder(Section):
+    """Where faces start on the ladder of `deid.surrogates.ladder` when `anonymizer` is surrogate."""
+
+    smallest: float = Field(8, ge=0)  # px of face height; smaller faces are covered
+    simple_below: float = Field(24, ge=0)  # px of face height; smaller faces get a simple surrogate
+    turned: float = Field(50, gt=0, le=90)  # degrees of yaw or pitch; beyond it the average of gallery faces
+
+
 class Limits(Section):
     max_pixels: int = Field(50_000_000, ge=1)  # larger pictures are quarantined before they are decoded
     max_damaged_shards: int | None = Field(
@@ -123,7 +138,9 @@ class Config(Section):
     embedder: Part = Part(name="dlib")
     generator: Part = Part(name="mobilestylegan")
     gallery: str | None = None  # Parquet file; None: the default gallery in the package
-    anonymizer: Literal["surrogate", "solid"] = "surrogate"
+    anonymizer: Literal["surrogate", "solid", "blur", "pixelate", "ksame-pixel"] = "surrogate"
+    classic: Classic = Classic()
+    ladder: Ladder = Ladder()
     match: Match = Match()
     region: Region = Region()
     limits: Limits = Limits()

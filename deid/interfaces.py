@@ -32,18 +32,22 @@ class Detections:
 
 @dataclass
 class Face:
-    """One face of one picture, filled in stage by stage. `failure` is "" or a code of `records.COVER`."""
+    """One face of one picture, filled in stage by stage.
+
+    `failure` is "" or a code of `records.COVER`, `anonymizer` "" or a name of `records.ANONYMIZERS`.
+    """
 
     box: NDArray[np.float32]  # [4] pixels
     score: float
     points: NDArray[np.float32]  # [5, 2] pixels
     mesh: NDArray[np.float32] | None = None  # [468, 3] pixels of the picture, z in the same unit
-    mesh_score: float = 0.0
+    mesh_score: float = 0.0  # 0..1; 0 where there is no mesh, or one laid by the detector's points
     embedding: NDArray[np.float32] | None = None  # [dim]
     segments: NDArray[np.uint8] | None = (
         None  # [128, 128, 5] parts of the head on its chip (deid.faces.segment)
     )
     looks: NDArray[np.float32] | None = None  # [len(LOOKS)] of deid.faces.appearance
+    anonymizer: str = ""  # the rung of the ladder; lowered by `deid.surrogates.ladder.lower` alone
     failure: str = ""
     surrogate: Picture | None = None  # [S, S, 3]
     surrogate_mesh: NDArray[np.float32] | None = None  # [468, 3] pixels of the surrogate
@@ -54,6 +58,11 @@ class Face:
     @property
     def height(self) -> float:
         return float(self.box[3] - self.box[1])
+
+    @property
+    def laid(self) -> bool:
+        """The mesh is not the mesher's: a gallery face's, laid on the detector's five points."""
+        return self.mesh is not None and self.mesh_score == 0
 
 
 @dataclass

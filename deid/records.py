@@ -22,14 +22,26 @@ QUARANTINE = {
     "encode_failed": "the result could not be encoded",
 }
 
-# Why a face was covered and not replaced.
+# What stands where a face was. The first four are the ladder, best first (`deid.surrogates.ladder`).
+ANONYMIZERS = {
+    "surrogate": "a generated face with the person's pose and expression",
+    "simple": "a generated face at low resolution, as the generator gives it",
+    "ksame-pixel": "the average of k gallery faces",
+    "solid": "one grey shape",
+    "blur": "blurred: a baseline, the person may be recognizable",
+    "pixelate": "in blocks of mean colour: a baseline, the person may be recognizable",
+}
+
+# Why a face was covered, or got less than the first rung of the ladder.
 COVER = {
     "mesh_failed": "no usable landmarks",
     "embed_failed": "the embedder raised",
     "match_failed": "no gallery identities could be chosen",
     "generate_failed": "the generator raised",
     "composite_failed": "the surrogate could not be put in place",
-    "policy": "the configuration asks for cover",
+    "too_small": "too few pixels for more",
+    "turned": "turned too far for the generator",
+    "policy": "the configuration asks for it",
 }
 
 FACE = pa.struct(
@@ -43,6 +55,7 @@ FACE = pa.struct(
         ("mesh", pa.binary()),  # float32[468, 3] in pixels of the picture; empty when the mesh failed
         ("mesh_score", pa.float32()),  # 0..1
         ("embedding", pa.binary()),  # float32[dim]; empty when the embedder failed
+        ("anonymizer", pa.string()),  # "" before generation, then a name of ANONYMIZERS
         ("failure", pa.string()),  # "" or a code of COVER
         ("surrogate", pa.large_binary()),  # uint8[size, size, 3] RGB, raw; empty before generation
         ("surrogate_size", pa.int32()),  # px
@@ -95,12 +108,13 @@ COMMIT = pa.schema(
         ("faces", pa.int64()),
         ("replaced", pa.int64()),
         ("covered", pa.int64()),
+        ("anonymizers", pa.list_(pa.struct([("name", pa.string()), ("faces", pa.int64())]))),
         ("quarantine", pa.list_(pa.struct([("record", pa.int64()), ("reason", pa.string())]))),
     ]
 )
 
 # The public table: one row a face. Nothing in it is a function of a source name, path, hash, time or position.
-AUDIT_VERSION = "1"
+AUDIT_VERSION = "2"
 AUDIT = pa.schema(
     [
         pa.field(
@@ -109,8 +123,10 @@ AUDIT = pa.schema(
         pa.field("face_id", pa.string(), nullable=False),  # 128-bit keyed hash, hex
         pa.field("shard", pa.string(), nullable=False),  # output shard that holds it
         pa.field("status", pa.string(), nullable=False),  # replaced | covered
-        pa.field("anonymizer", pa.string(), nullable=False),  # surrogate | solid
-        pa.field("reason", pa.string(), nullable=False),  # "" or a code of COVER
+        pa.field("anonymizer", pa.string(), nullable=False),  # a name of ANONYMIZERS
+        pa.field(
+            "reason", pa.string(), nullable=False
+        ),  # "" or a code of COVER: why not the first rung of the ladder
         pa.field("k", pa.int32(), nullable=False),  # gallery identities averaged; 0 when covered
         pa.field(
             "face_height_band", pa.string(), nullable=False

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deid.faces.align import LEFT_EYE, RIGHT_EYE
+from deid.faces.align import LEFT_EYE, RIGHT_EYE, five_points
 from deid.faces.crop import chip
 from deid.interfaces import Detections, Picture
 
@@ -100,6 +100,13 @@ class FaceMesher:
         flat = (found[:, :2] - transform[:, 2]) @ np.linalg.inv(turn).T
         mesh = np.hstack([flat, found[:, 2:] / scale]).astype(np.float32)
         return mesh, logit
+
+
+def as_detection(mesh: NDArray[np.float32]) -> Detections:
+    """The detection that would stand where a mesh [468, 3] is, in the mesh's units."""
+    low, high = mesh[:, :2].min(0), mesh[:, :2].max(0)
+    box = np.concatenate([low, high]).astype(np.float32)
+    return Detections(box[None], np.ones(1, np.float32), five_points(mesh)[None])
 
 
 def _angle(direction: NDArray[np.floating]) -> float:

@@ -13,21 +13,19 @@ from numpy.typing import NDArray
 
 from deid.config import Config
 from deid.errors import ConfigError, FaceError, PictureError
-from deid.faces.align import five_points
-from deid.faces.attributes import AttributeHeads, sex_class
+from deid.faces.align import pose
+from deid.faces.attributes import AttributeHeads
+from deid.faces.mesh import as_detection
 from deid.gallery import store as gallery_store
 from deid.interfaces import Detections, Face, Picture
 from deid.pipeline import parts, rows
 from deid.pipeline.guard import attempt, attempt_batch
+from deid.pipeline.identities import Identities
 from deid.pipeline.rows import Row
-from deid.privacy import keys
 from deid.shards import pictures
-from deid.surrogates import composite, match
+from deid.surrogates import composite, ksame, ladder, masks, match
 from deid.surrogates.control import Control
 
-SEX_BAND = np.array(
-    [0.2, 0.8], np.float32
-)  # P(male) between these: not known, and identities of either sex serve
 MESH_SCORE = 0.5  # below it the mesh is not trusted
 RENDER_SIZES = (64, 128, 256, 512, 1024)  # px; a surrogate travels at the least of them that covers its face
 
@@ -104,18 +102,20 @@ class Analyse:
 
 
 class Generate:
-    """Match each face with the gallery and render its surrogate, with the face's pose and expression."""
+    """Match each face with the gallery and render what its rung of the ladder asks for; a failure leads one rung
+    down."""
 
     def __init__(self, config: Config, secret: bytes) -> None:
         stage = config.stages.generate
-        self.config, self.secret, self.batch = config, secret, stage.batch_size
+        self.config, self.batch = config, stage.batch_size
         self.gallery = gallery_store.load(config.gallery)
-        match.check(config.match, self.gallery)
+        heads = AttributeHeads.load() if config.embedder.name == "dlib" else None
+        self.identities = Identities(self.gallery, config.match, secret, heads)
         self.control = Control.fit(self.gallery.styles, self.gallery.meshes)
-        self.heads = AttributeHeads.load() if config.embedder.name == "dlib" else None
         self.generator = parts.build(config, "generator", stage)
         self.mesher = parts.build(config, "mesher", stage)
-        self.place_of_faces = _detection(self.gallery.meshes.mean(0))
+        self.gallery_faces = ksame.Faces(self.gallery, self.generator, self.mesher, MESH_SCORE)
+        self.place_of_faces = as_detection(self.gallery.meshes.mean(0))
         if self.generator.style_dim != self.gallery.styles.shape[1]:
             raise ConfigError(
                 "gallery: its styles are not those of the configured generator; build one with it"
@@ -123,25 +123,44 @@ class Generate:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         items = rows.from_table(table)
-        chosen = [
-            (row, number) for row in items for number, face in enumerate(row.faces) if self.wanted(face)
-        ]
-        for start in range(0, len(chosen), self.batch):
-            self.generate(chosen[start : start + self.batch])
+        for face in (face for row in items for face in row.faces):
+            self.start(face)
+        self.fill(items)
         return rows.to_table(items)
 
-    def wanted(self, face: Face) -> bool:
-        if self.config.anonymizer == "solid":
-            face.failure = face.failure or "policy"
-        return not face.failure
+    def start(self, face: Face) -> None:
+        """Put a face on its first rung."""
+        if face.mesh is not None and attempt("start", partial(masks.trusted, face)) is None:
+            face.mesh, face.mesh_score = None, 0.0
+        yaw, pitch, _ = pose(face.mesh) if face.mesh is not None else (0.0, 0.0, 0.0)
+        face.anonymizer, reason = ladder.start(
+            self.config.anonymizer, self.config.ladder, face.height, face.mesh_score, yaw, pitch
+        )
+        face.failure = reason if reason == "policy" else face.failure or reason
+        if face.anonymizer == "surrogate" and face.failure:
+            ladder.lower(face, face.failure)
 
-    def generate(self, batch: Sequence[tuple[Row, int]]) -> None:
+    def fill(self, items: Sequence[Row]) -> None:
+        """Render what the faces' rungs ask for, rung by rung downwards, so that what fails is seen to further down."""
+        for rung in ladder.RENDERED:
+            chosen = [
+                (row, n) for row in items for n, face in enumerate(row.faces) if ladder.pending(face, rung)
+            ]
+            for start in range(0, len(chosen), self.batch):
+                self.generate(chosen[start : start + self.batch], rung)
+
+    def generate(self, batch: Sequence[tuple[Row, int]], rung: str) -> None:
+        if rung == "ksame-pixel":
+            for row, number in batch:
+                if attempt("average", partial(self.average, row, number)) is None:
+                    ladder.lower(row.faces[number], "generate_failed")
+            return
         styled: list[tuple[Face, NDArray[np.float32]]] = []
         for row, number in batch:
             face = row.faces[number]
             style = attempt("match", partial(self.style, row, number))
             if style is None:
-                face.failure = "match_failed"
+                ladder.lower(face, "match_failed")
             else:
                 styled.append((face, style))
 
@@ -151,43 +170,51 @@ class Generate:
         rendered = attempt_batch("generate", call, [style for _, style in styled])
         for (face, _), picture in zip(styled, rendered, strict=True):
             if picture is None or attempt("place", partial(self.place, face, picture)) is None:
-                face.failure, face.surrogate, face.surrogate_mesh = "generate_failed", None, None
+                ladder.lower(face, "generate_failed")
 
     def style(self, row: Row, number: int) -> NDArray[np.float32]:
-        """Style [style_dim] of the surrogate: the equal-weight mean of k gallery identities, steered."""
-        face, options = row.faces[number], self.config.match
-        if face.embedding is None or face.mesh is None:
-            raise FaceError("match_failed")
-        if options.method == "nearest":
-            indices = match.nearest(face.embedding, self.gallery, options.k)
-        else:
-            sex, age = self.apparent(face.embedding)
-            rng = keys.rng_for(
-                self.secret, keys.face_id(self.secret, row.unit, row.position, number).encode()
-            )
-            indices = match.distant(
-                face.embedding, self.gallery, options.k, options.margin, rng, sex, age, options.age_band
-            )
-        face.k = len(indices)
+        """Style [style_dim] of the surrogate: the equal-weight mean of k gallery identities, and at the first rung
+        steered."""
+        face = row.faces[number]
+        indices = self.chosen(row, number)
         blended = self.control.blend(self.gallery.styles[indices], self.gallery.mean_style)
+        if face.anonymizer != "surrogate":
+            return blended
+        if face.mesh is None:
+            raise FaceError("match_failed")
         return self.control.follow(blended, face.mesh)
 
-    def apparent(self, embedding: NDArray[np.float32]) -> tuple[int, float]:
-        """Apparent sex (1 male, 0 female, -1 not known) and age in years (NaN not known)."""
-        if self.heads is None:
-            return match.UNKNOWN, float("nan")
-        found = self.heads.predict(embedding[None])
-        sex = int(sex_class(found["sex"], SEX_BAND)[0]) if self.config.match.same_sex else match.UNKNOWN
-        return sex, float(found["age"][0])
+    def average(self, row: Row, number: int) -> bool:
+        """Give the face the average of k gallery faces, in the shape of its mesh, or of their mean mesh laid on the
+        detector's points."""
+        face = row.faces[number]
+        indices = self.chosen(row, number)
+        if face.mesh is None:
+            face.mesh = ksame.lay(self.gallery.meshes[indices].mean(0), face.points, face.box)
+        face.surrogate, face.surrogate_mesh = self.gallery_faces.average(
+            indices.tolist(), face.mesh, face.height
+        )
+        return True
+
+    def chosen(self, row: Row, number: int) -> match.Indices:
+        """The gallery identities [k] of a face."""
+        face = row.faces[number]
+        indices = self.identities.of(face, row.unit, row.position, number)
+        face.k = len(indices)
+        return indices
 
     def place(self, face: Face, picture: Picture) -> bool:
         """Mesh the rendered face and keep it no larger than its place in the picture needs."""
+        if face.anonymizer == "simple":
+            picture = ksame.reduced(picture, ladder.SIMPLE_SIDE)
         side = picture.shape[0]
         frame = self.place_of_faces
         detections = Detections(frame.boxes * side, frame.scores, frame.points * side)
         meshes, scores = self.mesher.mesh(picture, detections)
         if scores[0] < MESH_SCORE or not np.isfinite(meshes[0]).all():
             raise FaceError("generate_failed")
+        if face.mesh is None:
+            face.mesh = ksame.lay(meshes[0], face.points, face.box)
         face.surrogate, face.surrogate_mesh = composite.fit_size(picture, meshes[0], face, RENDER_SIZES)
         return True
 
@@ -211,7 +238,10 @@ class Compose:
             row.fail("truncated_image")
             return
         result = attempt(
-            "cover", lambda: composite.composite_all(decoded.pixels, row.faces, self.config.region)
+            "cover",
+            lambda: composite.composite_all(
+                decoded.pixels, row.faces, self.config.region, self.config.classic
+            ),
         )
         if result is None or any(face.status not in ("replaced", "covered") for face in row.faces):
             row.fail("cover_failed")
@@ -243,10 +273,3 @@ def decode(row: Row, config: Config) -> Picture | None:
         return None
     row.height, row.width = answer.shape[:2]
     return answer
-
-
-def _detection(mesh: NDArray[np.float32]) -> Detections:
-    """The detection that would stand where a mesh [468, 3] is, in the mesh's units."""
-    low, high = mesh[:, :2].min(0), mesh[:, :2].max(0)
-    box = np.concatenate([low, high]).astype(np.float32)
-    return Detections(box[None], np.ones(1, np.float32), five_points(mesh)[None])

@@ -1,5 +1,6 @@
 """Write one unit: its shard, its audit, and the row that commits both."""
 
+import collections
 import hashlib
 import json
 from typing import Any
@@ -37,7 +38,8 @@ class WriteUnit:
 
     def write(self, unit: int, items: list[Row]) -> dict[str, Any]:
         out = [row for row in items if not row.reason]
-        if any(not row.result or any(not face.status for face in row.faces) for row in out):
+        done = [face.status and face.anonymizer in records.ANONYMIZERS for row in out for face in row.faces]
+        if not all(row.result for row in out) or not all(done):
             raise RuntimeError(f"unit {unit}: a picture reached the writer without a result")
         name = keys.shard_name(self.secret, unit)
         shard, table = f"shards/{name}.tar", f"audit/{name}.parquet"
@@ -48,6 +50,7 @@ class WriteUnit:
         storage.write_bytes(storage.join(self.folder, shard), data, overwrite=True)
         storage.write_bytes(storage.join(self.folder, table), rows_out, overwrite=True)
         statuses = [face.status for row in out for face in row.faces]
+        anonymizers = collections.Counter(face.anonymizer for row in out for face in row.faces)
         return {
             "unit": unit,
             "shard": shard,
@@ -62,6 +65,7 @@ class WriteUnit:
             "faces": len(statuses),
             "replaced": statuses.count("replaced"),
             "covered": statuses.count("covered"),
+            "anonymizers": [{"name": name, "faces": number} for name, number in sorted(anonymizers.items())],
             "quarantine": [{"record": row.record, "reason": row.reason} for row in items if row.reason],
         }
 

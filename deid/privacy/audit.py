@@ -28,8 +28,8 @@ def table(secret: bytes, unit: int, shard: str, pictures: Sequence[tuple[int, Se
                     "face_id": keys.face_id(secret, unit, position, number),
                     "shard": shard,
                     "status": face.status,
-                    "anonymizer": "surrogate" if replaced else "solid",
-                    "reason": "" if replaced else face.failure,
+                    "anonymizer": face.anonymizer,
+                    "reason": face.failure,
                     "k": face.k if replaced else 0,
                     "face_height_band": records.face_height_band(face.height),
                 }

@@ -1,5 +1,6 @@
 """The run manifest: what was run with what, the counts, and every object with its hash. Nothing of the source."""
 
+import collections
 import datetime
 import json
 import platform
@@ -34,7 +35,8 @@ def counts(commits: pa.Table, planned: int, refused: int) -> dict[str, int]:
         refused: entries quarantined while planning (damaged shards, samples without a picture).
 
     Raises:
-        PromiseError: in is not out + quarantined, a face is neither replaced nor covered, or units are missing.
+        PromiseError: in is not out + quarantined, a face is neither replaced nor covered or by no known
+            anonymizer, or units are missing.
     """
     units = commits["unit"].to_pylist()
     if sorted(units) != list(range(len(units))):
@@ -50,7 +52,18 @@ def counts(commits: pa.Table, planned: int, refused: int) -> dict[str, int]:
         raise PromiseError(f"counts do not balance: {sums}")
     if sums["faces"] != sums["replaced"] + sums["covered"]:
         raise PromiseError(f"counts of faces do not balance: {sums}")
+    named = anonymizers(commits)
+    if sum(named.values()) != sums["faces"] or not named.keys() <= records.ANONYMIZERS.keys():
+        raise PromiseError(f"the faces by anonymizer are not all faces: {named}; {sums['faces']} faces")
     return sums
+
+
+def anonymizers(commits: pa.Table) -> dict[str, int]:
+    """Faces by what stands in their place, a name of `records.ANONYMIZERS`, over the commit rows."""
+    found: collections.Counter[str] = collections.Counter()
+    for entries in commits["anonymizers"].to_pylist():
+        found.update({entry["name"]: entry["faces"] for entry in entries})
+    return dict(sorted(found.items()))
 
 
 def build(
@@ -85,6 +98,7 @@ def build(
         },
         "config": public_config(config),
         "counts": sums,
+        "anonymizers": anonymizers(commits),
         "quarantine": reasons,
         "models": models,
         "audit_version": records.AUDIT_VERSION,

@@ -16,6 +16,12 @@ SAMPLING = 96  # px: side to which pictures are reduced before colours are taken
 DARK = 12.0  # grey levels added before logarithms, so that black does not weigh
 BARE_SHARE = 0.55  # of a face's redness that a point of it must have to be skin
 MIN_SKIN = 20  # points
+TONES = (
+    0.15,
+    0.04,
+)  # least logarithms of red over blue and over green of what may be skin, where that is uncertain
+CLEAR = 4.0  # px, two on each side, by which the ring that is looked at is clear of the emptied region
+UNSURE_LIGHT = 0.7  # largest logarithm of the light's gain there
 LIGHT_LIMIT = 1.5  # largest logarithm of the light's gain
 TINT_LIMIT = 0.45  # largest logarithm of a channel's gain apart from the light's
 MOST_EVEN = 0.4  # least share of the tones' spread that is kept
@@ -57,6 +63,27 @@ def bare(source: Field) -> NDArray[np.bool_]:
     return found if top > 0.08 and found.sum() >= MIN_SKIN else np.ones(len(source), np.bool_)
 
 
+def toned(source: Field) -> NDArray[np.bool_]:
+    """Which colours [N, 3] have a skin's tone, by a fixed measure: for points that may lie on anything."""
+    lifted = np.log(source + DARK)
+    return (lifted[:, 0] - lifted[:, 2] > TONES[0]) & (lifted[:, 0] - lifted[:, 1] > TONES[1])
+
+
+def level_gain(region: Region, source: Field, surrogate: Field) -> Field:
+    """`gains` without a plane of light, and not far from 1: for a face whose place is known only roughly.
+
+    Where hardly any colour of `source` [N, 3] can be skin (a mask, hair), only the light is taken.
+    """
+    found = toned(source)
+    if found.sum() < MIN_SKIN:
+        source, surrogate = ((colours @ LUMINANCE)[:, None] for colours in (source, surrogate))
+        found = np.ones(len(source), np.bool_)
+    ratio = np.median(np.log((source[found] + DARK) / (surrogate[found] + DARK)), axis=0)
+    light = np.clip(ratio.mean(), -UNSURE_LIGHT, UNSURE_LIGHT)
+    gain = np.exp(light + np.clip(ratio - ratio.mean(), -TINT_LIMIT, TINT_LIMIT))
+    return np.broadcast_to(gain, (len(region.grid[0]), 3)).astype(np.float32)
+
+
 def gains(region: Region, source: Field, surrogate: Field, points: Points) -> Field:
     """Gain [g*g, 3], on the region's grid, that gives the surrogate the source's light and tint.
 
@@ -81,12 +108,12 @@ def gains(region: Region, source: Field, surrogate: Field, points: Points) -> Fi
     return np.exp(np.clip(light, -LIGHT_LIMIT, LIGHT_LIMIT) + tint).astype(np.float32)
 
 
-def saturation(source: Field) -> float:
+def saturation(source: Field, quantile: float = 0.5) -> float:
     """Factor 0..1 for the surrogate's chroma: below 1 where the source's skin [N, 3] has next to none, as in grey
     pictures."""
     light = source.mean(1, keepdims=True)
     chroma = np.abs(source - light).sum(1) / (light[:, 0] + DARK)
-    return float(np.clip(np.median(chroma) / NO_CHROMA - 0.1, 0, 1))
+    return float(np.clip(np.quantile(chroma, quantile) / NO_CHROMA - 0.1, 0, 1))
 
 
 def desaturate(picture: Field, factor: float) -> Field:
@@ -158,7 +185,7 @@ def membrane(
     Returns:
         None where nothing around the region may be looked at.
     """
-    share = 1 + 0.5 * region.feather / (region.size * region.scale)
+    share = 1 + max(0.5 * region.feather, CLEAR) / (region.size * region.scale)
     border = masks.resample(masks.scaled(region.polygon, share), 2 * masks.GRID)
     at = border - region.offset
     visible = usable.astype(np.uint8) * 255

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from deid import config
 from deid.errors import FaceError
 from deid.interfaces import Face, Picture
-from deid.surrogates import colour, masks
+from deid.surrogates import baselines, colour, ladder, masks
 from deid.surrogates.cover import COLOUR, cover_in_place
 from deid.surrogates.masks import Field, Region
 
@@ -26,11 +26,14 @@ UNLIKE = 60.0  # grey levels between surrogate and surroundings from which they 
 INNER = 0.5  # radius, in outlines, within which the surrogate's own geometry is untouched
 
 
-def composite_all(picture: Picture, faces: Sequence[Face], region: config.Region) -> Picture:
+def composite_all(
+    picture: Picture, faces: Sequence[Face], region: config.Region, classic: config.Classic | None = None
+) -> Picture:
     """A new picture with every face replaced, or covered where that fails.
 
-    Sets `status` of each face to "replaced" or "covered", and `failure` to "composite_failed" where only this
-    step failed. Small faces first, as these stand behind; pixels away from all faces stay as they are.
+    Sets `status` of each face to "replaced" or "covered" (grey, and the baselines), `anonymizer` to what stands there,
+    and `failure` to "composite_failed" where only this step failed. Small faces first, as these stand behind;
+    pixels away from all faces stay as they are.
 
     Raises:
         FaceError: a face could be neither replaced nor covered; nothing may go out.
@@ -38,6 +41,8 @@ def composite_all(picture: Picture, faces: Sequence[Face], region: config.Region
     result = picture.copy()
     hidden = np.zeros(picture.shape[:2], np.bool_)
     order = sorted(range(len(faces)), key=lambda n: (faces[n].height, n))
+    done = {n for n in order if _obscured(picture, result, faces[n], region, classic or config.Classic())}
+    order = [n for n in order if n not in done]
     regions = {n: found for n in order if (found := _region(faces[n], region, picture.shape)) is not None}
     for place in regions.values():
         result[place.window][place.mask] = COLOUR
@@ -46,12 +51,26 @@ def composite_all(picture: Picture, faces: Sequence[Face], region: config.Region
     for n in order:
         face = faces[n]
         if n in regions and _replaced(picture, result, hidden, face, regions[n]):
-            face.status = "replaced"
+            face.status, face.anonymizer = "replaced", face.anonymizer or ladder.RUNGS[0]
             continue
         face.failure = face.failure or "composite_failed"
         cover_in_place(result, face, region)
-        face.status = "covered"
+        face.status, face.anonymizer, face.k = "covered", "solid", 0
     return result
+
+
+def _obscured(
+    picture: Picture, result: Picture, face: Face, region: config.Region, classic: config.Classic
+) -> bool:
+    """Blur or pixelate a face of which the configuration asks it; False: it is still to be replaced or covered."""
+    if face.anonymizer not in ladder.BASELINES:
+        return False
+    try:
+        baselines.apply_in_place(picture, result, face, region, classic)
+    except Exception:  # noqa: BLE001 - fail closed: whatever went wrong, the face is covered
+        return False
+    face.status = "covered"
+    return True
 
 
 def _covered_first(result: Picture, faces: Sequence[Face], region: config.Region) -> NDArray[np.bool_]:
@@ -81,7 +100,7 @@ def composite(picture: Picture, face: Face, region: config.Region) -> Picture:
 
 def _region(face: Face, options: config.Region, shape: tuple[int, ...]) -> Region | None:
     """None when the face is to be covered."""
-    if face.failure or face.surrogate is None or face.surrogate_mesh is None:
+    if not ladder.fills(face):
         return None
     try:
         return masks.region(face, options, shape)
@@ -112,7 +131,7 @@ def paste(source: Picture, result: Picture, hidden: NDArray[np.bool_], face: Fac
     if face.surrogate is None or face.surrogate_mesh is None or face.mesh is None:
         raise FaceError("composite_failed")
     around, usable = result[region.window], ~hidden[region.window]
-    surrogate = _matched(source, face.mesh, face.surrogate, face.surrogate_mesh, region)
+    surrogate = _matched(source, face, face.surrogate, face.surrogate_mesh, region)
     surrogate = _joined(surrogate, around, usable, region)
     surrogate = colour.textured(surrogate, source[region.window], region)
     alpha = region.alpha()
@@ -171,22 +190,30 @@ def similarity(
 
 def _matched(
     source: Picture,
-    mesh: NDArray[np.float32],
+    face: Face,
     drawn: Picture,
     drawn_mesh: NDArray[np.float32],
     region: Region,
 ) -> Field:
     """The surrogate warped to the window, [h, w, 3] 0..255, in the light and tint of the source."""
+    mesh = face.mesh
+    if mesh is None:
+        raise FaceError("composite_failed")
     _, matrix = similarity(mesh, drawn_mesh)
     points = mesh[masks.SKIN, :2].astype(np.float64)
     skin = colour.sample(source[region.window], points - region.offset)
-    bare = colour.bare(skin)
+    bare = np.ones(len(skin), np.bool_) if face.laid else colour.bare(skin)
     points, skin = points[bare], skin[bare]
     painted = colour.sample(drawn, drawn_mesh[masks.SKIN, :2].astype(np.float64)[bare])
-    chroma = colour.saturation(skin)
+    chroma = colour.saturation(skin, 0.9 if face.laid else 0.5)
     painted = colour.desaturate(painted, chroma)
-    gain = colour.gains(region, skin, painted, points)
-    even = colour.evenness(skin, (painted + colour.DARK) * np.float32(np.median(gain, axis=0)) - colour.DARK)
+    if face.laid:
+        gain = colour.level_gain(region, skin, painted)
+        even = 1.0, np.median(painted, axis=0) / max(float(np.median(painted @ colour.LUMINANCE)), 1.0)
+    else:
+        gain = colour.gains(region, skin, painted, points)
+        lit = (painted + colour.DARK) * np.float32(np.median(gain, axis=0)) - colour.DARK
+        even = colour.evenness(skin, lit)
     placed = (drawn_mesh[:, :2] - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
     return colour.relight(
         colour.desaturate(_warp(mesh, drawn, drawn_mesh, region), chroma),
@@ -231,9 +258,10 @@ def _joined(surrogate: Field, around: Picture, usable: NDArray[np.bool_], region
     if found is None:
         return surrogate
     surroundings, lacking = found
-    inner = min(1.0, region.scale - 0.2)
-    ramp = masks.smoothstep((region.grid[1] - inner) / (region.scale - inner))[:, None]
+    ramp = masks.smoothstep((region.grid[1] - region.inner) / (region.scale - region.inner))[:, None]
     unlike = masks.smoothstep(np.abs(lacking).max(1, keepdims=True) / UNLIKE - 0.3)
+    if region.loose:
+        unlike = np.ones_like(unlike)
     free = masks.smoothstep((region.scale - 1) / 0.3)
     faded = masks.channels(region.enlarge(ramp**2 * unlike * free))
     shifted = surrogate + region.enlarge(ramp * lacking * (1 - unlike * (1 - free)))

@@ -23,7 +23,7 @@ Values = NDArray[
 ]  # [..., M]: MEASURES in the units of deid.faces.align, then what else can be steered
 
 RIDGE = 0.3  # of the regression from style to measures, in mean squared lengths of a centred style
-PRIOR = 0.02  # of the regression from measures to style, in numbers of faces: keeps rare combinations near
+PRIOR = 0.001  # of the regression from measures to style, in numbers of faces: keeps rare combinations near
 HELD = 32  # principal components of the features that are held
 RANGE = (0.5, 99.5)  # percentiles of the gallery between which targets are clamped
 

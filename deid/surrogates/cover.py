@@ -10,7 +10,7 @@ from deid.interfaces import Face, Picture
 from deid.surrogates import masks
 
 COLOUR = (128, 128, 128)  # fixed: a colour of the face would tell of its skin
-MIN_SCALE = 1.3  # detectors' boxes are tight, so a smaller region still covers this much of the box
+MIN_SCALE = masks.BOX_SCALE  # a smaller region still covers this much of the box
 
 
 def cover(picture: Picture, face: Face, region: config.Region) -> Picture:
@@ -29,7 +29,18 @@ def cover(picture: Picture, face: Face, region: config.Region) -> Picture:
 
 def cover_in_place(picture: Picture, face: Face, region: config.Region) -> None:
     """`cover` without a copy."""
-    height, width = picture.shape[:2]
+    found = mask(face, region, picture.shape)
+    if found is not None:
+        window, inside = found
+        picture[window][inside] = COLOUR
+
+
+def mask(
+    face: Face, region: config.Region, size: tuple[int, ...]
+) -> tuple[tuple[slice, slice], NDArray[np.bool_]] | None:
+    """What is covered, in a picture of this size: a window (rows, columns) and the mask [h, w] in it; None when it
+    lies outside."""
+    height, width = size[:2]
     corners = shape(face, max(region.scale, MIN_SCALE))
     # Far corners are drawn from a picture's length away: OpenCV's fixed-point coordinates have an end.
     limit = 4.0 * max(height, width)
@@ -37,9 +48,10 @@ def cover_in_place(picture: Picture, face: Face, region: config.Region) -> None:
     first = np.clip(np.floor(polygon.min(0)) - 1, 0, [width, height]).astype(int)
     last = np.clip(np.ceil(polygon.max(0)) + 2, 0, [width, height]).astype(int)
     if (last <= first).any():
-        return
-    window = picture[first[1] : last[1], first[0] : last[0]]
-    window[masks.fill(polygon, window.shape[:2], first.astype(np.float64))] = COLOUR
+        return None
+    window = (slice(int(first[1]), int(last[1])), slice(int(first[0]), int(last[0])))
+    extent = (int(last[1] - first[1]), int(last[0] - first[0]))
+    return window, masks.fill(polygon, extent, first.astype(np.float64))
 
 
 def shape(face: Face, scale: float) -> NDArray[np.float64]:

@@ -37,6 +37,10 @@ SKIN = np.setdiff1d(np.arange(468), np.concatenate([*EYES, MOUTH, LIPS, BROWS]))
 
 MIN_SIDE = 4.0  # px; an outline below it has no shape left
 DETECTION_REACH = 1.35  # what the detector saw must lie within the outline scaled by this
+BOX_SCALE = (
+    1.3  # detectors' boxes are tight: where only the box says where the face is, this much of it counts
+)
+LOOSE_BELOW = 24.0  # px of outline height
 INSET = 0.1  # of a box's sides, which detectors place loosely
 GRID = 32  # cells a side on which smooth fields are computed
 
@@ -84,6 +88,10 @@ class Region:
     outline: Points  # [M, 2] face outline, pixels of the picture
     centre: Points  # [2]
     scale: float
+    inner: float  # radius, in outlines, from which the surrogate may give way to the surroundings
+    loose: (
+        bool  # the place is known roughly, or too small for texture: the surroundings fade in, nothing more
+    )
     polygon: Points  # [M, 2] outline times scale
     feather: float  # px, outside the polygon
     window: tuple[slice, slice]  # rows, columns: polygon and feather, clipped to the picture
@@ -133,13 +141,9 @@ def region(face: Face, options: config.Region, shape: tuple[int, ...]) -> Region
     Raises:
         FaceError: no usable mesh, a mesh that is not where the detector saw the face, or all outside the picture.
     """
-    if face.mesh is None:
-        raise FaceError("composite_failed")
-    edge = outline(face.mesh)
-    reach = scaled(edge, DETECTION_REACH).astype(np.float32)
-    if any(cv2.pointPolygonTest(reach, (float(x), float(y)), False) < 0 for x, y in _seen(face)):
-        raise FaceError("composite_failed")
-    polygon = scaled(edge, options.scale)
+    edge = trusted(face)
+    scale = max(options.scale, BOX_SCALE) if face.laid else options.scale
+    polygon = scaled(edge, scale)
     feather = max(1.0, options.feather * float(np.ptp(edge[:, 1])))
     first = np.maximum(np.floor(polygon.min(0) - feather) - 2, 0)
     last = np.minimum(np.ceil(polygon.max(0) + feather) + 3, [shape[1], shape[0]])
@@ -147,7 +151,41 @@ def region(face: Face, options: config.Region, shape: tuple[int, ...]) -> Region
         raise FaceError("composite_failed")
     window = (slice(int(first[1]), int(last[1])), slice(int(first[0]), int(last[0])))
     extent = (int(last[1] - first[1]), int(last[0] - first[0]))
-    return Region(edge, centre(edge), options.scale, polygon, feather, window, fill(polygon, extent, first))
+    inner = min(1.0, scale - 0.2)
+    if face.laid and face.mesh is not None:  # the box reaches further than the face that goes in
+        own = outline(face.mesh).astype(np.float32)
+        inner *= float(np.sqrt(cv2.contourArea(own) / cv2.contourArea(edge.astype(np.float32))))
+    loose = face.laid or float(np.ptp(edge[:, 1])) < LOOSE_BELOW
+    mask = fill(polygon, extent, first)
+    return Region(edge, centre(edge), scale, inner, loose, polygon, feather, window, mask)
+
+
+def trusted(face: Face) -> Points:
+    """Face outline [M, 2] that agrees with the detector; of a laid mesh, together with a rounded box.
+
+    Raises:
+        FaceError: no usable mesh, or a mesh that is not where the detector saw the face.
+    """
+    if face.mesh is None:
+        raise FaceError("composite_failed")
+    edge = outline(face.mesh)
+    if face.laid:
+        both = np.concatenate([edge, _rounded(face.box)]).astype(np.float32)
+        edge = np.asarray(cv2.convexHull(both)[:, 0], np.float64)
+    reach = scaled(edge, DETECTION_REACH).astype(np.float32)
+    if any(cv2.pointPolygonTest(reach, (float(x), float(y)), False) < 0 for x, y in _seen(face)):
+        raise FaceError("composite_failed")
+    return edge
+
+
+def _rounded(box: NDArray[np.float32]) -> Points:
+    """Superellipse [64, 2] of order 3 in a box: scaled by `BOX_SCALE` it holds the whole box."""
+    if not np.isfinite(box).all():
+        raise FaceError("composite_failed")
+    low, high = box[:2].astype(np.float64), box[2:].astype(np.float64)
+    angles = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    arm = np.stack([np.cos(angles), np.sin(angles)], 1)
+    return np.asarray((low + high) / 2 + (high - low) / 2 * np.sign(arm) * np.abs(arm) ** (2 / 3))
 
 
 def _seen(face: Face) -> Points:

@@ -120,6 +120,27 @@ def draw(
     return np.sort(rng.choice(pool, size=k, replace=False)).astype(np.int64)
 
 
+def alike_turned(
+    points: NDArray[np.float32],
+    gallery_points: NDArray[np.float32],
+    among: NDArray[np.bool_],
+    count: int,
+) -> NDArray[np.bool_]:
+    """Which [N] of the gallery are turned most like a face: the `count` of `among` [N] whose five points [N, 5, 2] a
+    similarity takes nearest to the face's [5, 2] (Procrustes distance). Shape of five points tells pose, hardly who.
+    """
+    own, others = _standard(points), _standard(gallery_points)
+    apart = np.where(among, 1 - np.abs(others @ np.conj(own)), np.inf)
+    return among & (apart <= np.sort(apart)[min(count, len(apart)) - 1])
+
+
+def _standard(points: NDArray[np.float32]) -> NDArray[np.complex128]:
+    """Points [..., N, 2] as complex numbers [..., N], centred, of length 1."""
+    flat = np.asarray(points, np.float64) @ np.array([1, 1j])
+    centred = flat - flat.mean(-1, keepdims=True)
+    return np.asarray(centred / np.maximum(np.linalg.norm(centred, axis=-1, keepdims=True), 1e-9))
+
+
 def _same_sex(gallery: Gallery, sex: int) -> NDArray[np.bool_]:
     if sex == UNKNOWN or "sex" not in gallery.attributes:
         return np.ones(len(gallery), np.bool_)

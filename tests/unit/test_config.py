@@ -35,6 +35,9 @@ def test_an_unknown_key_is_refused_with_the_nearest_name() -> None:
     [
         ({"match": {"k": 0}}, "match.k"),
         ({"region": {"scale": 9}}, "region.scale"),
+        ({"classic": {"blur_sigma": 0}}, "classic.blur_sigma"),
+        ({"classic": {"pixelate_blocks": 100}}, "classic.pixelate_blocks"),
+        ({"ladder": {"turned": 91}}, "ladder.turned"),
         ({"output": {"uri": "out", "quality": 101}}, "output.quality"),
         ({"metadata": {"sidecar_fields": {"name": "text"}}}, "metadata.sidecar_fields.name"),
     ],
@@ -42,6 +45,11 @@ def test_an_unknown_key_is_refused_with_the_nearest_name() -> None:
 def test_a_value_out_of_range_is_named(change: dict[str, object], name: str) -> None:
     with pytest.raises(ConfigError, match=name.replace(".", r"\.")):
         config.parse(MINIMAL | change)
+
+
+def test_an_unknown_anonymizer_is_one_line_that_names_the_known() -> None:
+    with pytest.raises(ConfigError, match=r"^[^\n]*anonymizer: [^\n]*'surrogate', 'solid', 'blur'[^\n]*$"):
+        config.parse(MINIMAL | {"anonymizer": "swirl"})
 
 
 @pytest.mark.parametrize("state", ["out", "out/state", "raw", "raw/x", "./raw/../out/x"])

@@ -19,6 +19,7 @@ def full_face() -> Face:
         surrogate=rng.integers(0, 255, (64, 64, 3), np.uint8),
         surrogate_mesh=rng.random((468, 3), np.float32),
         k=5,
+        anonymizer="surrogate",
         status="replaced",
     )
 

@@ -23,7 +23,9 @@ def commit(unit: int, **changes: object) -> dict[str, object]:
     values: dict[str, object] = {
         "unit": unit, "shard": f"shards/{unit}.tar", "shard_bytes": 1, "shard_sha256": "a", "audit": f"audit/{unit}",
         "audit_bytes": 2, "audit_sha256": "b", "pictures_in": 3, "pictures_out": 2, "pictures_quarantined": 1,
-        "faces": 4, "replaced": 3, "covered": 1, "quarantine": [{"record": 1, "reason": "empty"}],
+        "faces": 4, "replaced": 3, "covered": 1,
+        "anonymizers": [{"name": "surrogate", "faces": 3}, {"name": "solid", "faces": 1}],
+        "quarantine": [{"record": 1, "reason": "empty"}],
     }  # fmt: skip
     return values | changes
 
@@ -48,6 +50,8 @@ def test_counts_balance() -> None:
         (commits(commit(0, pictures_out=3)), 3),  # a picture too many
         (commits(commit(0, pictures_out=1)), 3),  # a picture lost
         (commits(commit(0, covered=0)), 3),  # a face neither replaced nor covered
+        (commits(commit(0, anonymizers=[{"name": "solid", "faces": 3}])), 3),  # a face by nothing
+        (commits(commit(0, anonymizers=[{"name": "hope", "faces": 4}])), 3),  # by no known anonymizer
     ],
 )
 def test_counts_that_do_not_balance_are_refused(table: pa.Table, planned: int) -> None:
@@ -66,6 +70,8 @@ def test_the_manifest_names_every_object_and_nothing_of_the_source() -> None:
         "shards/1.tar",
     ]
     assert made["counts"] == sums
+    assert made["anonymizers"] == {"surrogate": 6, "solid": 2}
+    assert made["config"]["anonymizer"] == "surrogate"
     assert made["config"]["match"]["k"] == 5
     assert made["config"]["repeatable"] is True
     assert "secret" not in json.dumps(made)

@@ -121,3 +121,18 @@ def test_age_is_kept_where_it_can_be_and_gives_way_before_sex_and_margin():
     assert set(match.distant(person, entries, 3, 1.0, rng, 1, 32.0, 5.0).tolist()) <= {4, 5, 6, 7}
     assert set(match.distant(person, entries, 4, 1.0, rng, match.UNKNOWN, 30.0, 1.0).tolist()) == {4, 5, 8, 9}
     assert len(match.distant(person, entries, 8, 1.0, rng, 1, 32.0, 5.0)) == 8
+
+
+def test_alike_turned_are_the_nearest_shapes_of_those_allowed() -> None:
+    face = np.array([[-1, 0], [1, 0], [0, 1], [-0.7, 2], [0.7, 2]], np.float32)
+    noses = np.linspace(-0.9, 0.9, 10)
+    others = np.repeat(face[None], 10, 0)
+    others[:, 2, 0] = noses
+    turn = np.array([[0.6, 0.8], [-0.8, 0.6]], np.float32)
+    face[2, 0] = 0.5
+    among = np.ones(10, np.bool_)
+    among[7] = False  # the nearest of all
+    found = match.alike_turned(face @ turn * 30 + 7, others, among, 3)
+    assert set(np.flatnonzero(found)) == {6, 8, 9} or set(np.flatnonzero(found)) == {6, 8, 5}
+    assert match.alike_turned(face, others, among, 50).sum() == 9
+    assert not match.alike_turned(face, others, among & False, 3).any()

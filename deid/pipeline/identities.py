@@ -1,0 +1,71 @@
+"""Draws the gallery identities of each face, under the run secret."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deid.config import Match
+from deid.errors import FaceError
+from deid.faces.align import five_points
+from deid.faces.attributes import AttributeHeads, sex_class
+from deid.interfaces import Face, Gallery
+from deid.privacy import keys
+from deid.surrogates import match
+from deid.surrogates.match import Indices
+
+SEX_BAND = np.array(
+    [0.2, 0.8], np.float32
+)  # P(male) between these: not known, and identities of either sex serve
+ALIKE_TURNED = 256  # identities among which those of a lower rung, which are not steered, are drawn
+
+
+class Identities:
+    """The k identities of a face, as its rung of the ladder asks for them.
+
+    Args:
+        heads: of apparent sex and age; None: neither is known.
+    """
+
+    def __init__(
+        self, gallery: Gallery, options: Match, secret: bytes, heads: AttributeHeads | None = None
+    ) -> None:
+        match.check(options, gallery)
+        self.gallery, self.options, self.secret, self.heads = gallery, options, secret, heads
+        self.points = five_points(gallery.meshes)
+
+    def of(self, face: Face, unit: int, position: int, number: int) -> Indices:
+        """Indices [k] of the `number`-th face of a picture; another draw for each rung.
+
+        Below the first rung a face may have no embedding. Then no margin can be checked, and the draw, which
+        does not look at the person, is what keeps him from being found.
+
+        Raises:
+            FaceError: fewer than k identities lie beyond the margin.
+        """
+        first, options = face.anonymizer == "surrogate", self.options
+        if face.embedding is None and first:
+            raise FaceError("match_failed")
+        if options.method == "nearest" and face.embedding is not None:
+            return match.nearest(face.embedding, self.gallery, options.k)
+        name = keys.face_id(self.secret, unit, position, number)
+        rng = keys.rng_for(self.secret, (name if first else f"{name} {face.anonymizer}").encode())
+        sex, age, distance = match.UNKNOWN, float("nan"), np.full(len(self.gallery), np.inf)
+        if face.embedding is not None:
+            sex, age = self.apparent(face.embedding)
+            distance = match.distances(face.embedding, self.gallery)
+        if not first:
+            distance = self.turned_alike(face, distance)
+        return match.draw(distance, self.gallery, options.k, options.margin, rng, sex, age, options.age_band)
+
+    def apparent(self, embedding: NDArray[np.float32]) -> tuple[int, float]:
+        """Apparent sex (1 male, 0 female, -1 not known) and age in years (NaN not known)."""
+        if self.heads is None:
+            return match.UNKNOWN, float("nan")
+        found = self.heads.predict(embedding[None])
+        sex = int(sex_class(found["sex"], SEX_BAND)[0]) if self.options.same_sex else match.UNKNOWN
+        return sex, float(found["age"][0])
+
+    def turned_alike(self, face: Face, distance: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The distances [N], with -1 for identities beyond the margin that are turned otherwise than the face."""
+        points = face.points if face.mesh is None else five_points(face.mesh)
+        beyond = distance >= self.options.margin
+        return np.where(match.alike_turned(points, self.points, beyond, ALIKE_TURNED), distance, -1.0)
