@@ -62,13 +62,22 @@ class Match(Section):
     )  # distant: least embedding distance (Euclidean) of each identity from the person
     same_sex: bool = True  # distant: among identities of the person's apparent sex where it is known
     age_band: float = Field(12, ge=0)  # distant: years; among identities of about the person's apparent age
+    alike: int = Field(
+        24, ge=0
+    )  # distant, with region.kind head: of these, among so many that look most alike
+    corrections: int = Field(
+        1, ge=0, le=4
+    )  # trial renderings after which pose, expression and looks are corrected
 
 
 class Region(Section):
-    scale: float = Field(1.3, ge=1, le=3)  # replaced region as a multiple of the face outline
+    # head: face, ears, hair and jaw, as they are segmented; face: the face outline, scaled. A head that cannot be
+    # segmented, and every face below the first rung of the ladder, is replaced as a face.
+    kind: Literal["head", "face"] = "head"
+    scale: float = Field(1.3, ge=1, le=3)  # face: replaced region as a multiple of the face outline
     feather: float = Field(
         0.08, ge=0, le=0.5
-    )  # width of the soft border, in face heights, outside the region
+    )  # face: width of the soft border, in face heights, outside the region
 
 
 class Classic(Section):

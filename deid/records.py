@@ -55,11 +55,14 @@ FACE = pa.struct(
         ("mesh", pa.binary()),  # float32[468, 3] in pixels of the picture; empty when the mesh failed
         ("mesh_score", pa.float32()),  # 0..1
         ("embedding", pa.binary()),  # float32[dim]; empty when the embedder failed
+        ("segments", pa.binary()),  # uint8[128, 128, 5] parts of the head on its chip; empty without
+        ("looks", pa.binary()),  # float32[len(LOOKS)]; empty without
         ("anonymizer", pa.string()),  # "" before generation, then a name of ANONYMIZERS
         ("failure", pa.string()),  # "" or a code of COVER
         ("surrogate", pa.large_binary()),  # uint8[size, size, 3] RGB, raw; empty before generation
         ("surrogate_size", pa.int32()),  # px
         ("surrogate_mesh", pa.binary()),  # float32[468, 3] in pixels of the surrogate
+        ("surrogate_segments", pa.binary()),  # uint8[128, 128, 5] parts of the whole surrogate; empty without
         ("k", pa.int32()),  # gallery identities averaged
         ("status", pa.string()),  # "" before `compose`, then "replaced" or "covered"
     ]

@@ -18,6 +18,7 @@ import ray
 from deid.config import Config, Part, load
 from deid.errors import DeidError, ModelError
 from deid.faces.attributes import AttributeHeads
+from deid.faces.segmenter import HeadSegmenter
 from deid.gallery import build, store
 from deid.interfaces import Gallery, Generator
 from deid.models.store import Store
@@ -95,7 +96,7 @@ def main() -> int:
     parser.add_argument("--n", type=int, default=1024, help="identities")
     parser.add_argument("--seed", type=int, default=build.Recipe.seed)
     parser.add_argument(
-        "--annotate", action="store_true", help="only renew sex and age in the gallery that OUT holds"
+        "--annotate", action="store_true", help="only renew sex, age and looks in the gallery that OUT holds"
     )
     options = parser.parse_args()
     if options.n < 1:
@@ -104,7 +105,10 @@ def main() -> int:
         config = load(options.config)
         heads = AttributeHeads.load()
         if options.annotate:
-            gallery = build.annotate(store.load(options.out), heads)
+            parts.check(config)
+            renderer, mesher = _part(config, "generator"), _part(config, "mesher")
+            gallery = build.annotate_looks(store.load(options.out), renderer, mesher, HeadSegmenter())
+            gallery = build.annotate(gallery, heads)
         else:
             parts.check(config)
             with cluster.session(config.cluster):

@@ -59,7 +59,7 @@ class Silhouette:
 
 def angles() -> NDArray[np.float64]:
     """Directions [RAYS] of the rays, radians clockwise from straight up."""
-    return np.arange(RAYS) * (2 * np.pi / RAYS)
+    return np.asarray(np.arange(RAYS) * (2 * np.pi / RAYS), np.float64)
 
 
 def to_chip(points: Points) -> NDArray[np.float64]:

@@ -14,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deid.faces.align import MEASURES, measures
+from deid.faces.appearance import LOOKS, looks
 from deid.faces.attributes import DIM, AttributeHeads
+from deid.faces.mesh import as_detection
+from deid.faces.segment import HAIR, head_chip
+from deid.faces.segmenter import HeadSegmenter
 from deid.gallery import worn
 from deid.interfaces import Detections, Detector, Embedder, Face, Gallery, Generator, Mesher, Picture
-from deid.surrogates import masks
 from deid.surrogates.generator import MobileStyleGANGenerator
 
 RECIPE_VERSION = "1"
@@ -42,9 +45,9 @@ ORBITS = (  # the skin around the eyes, as far as glasses reach
     (226, 31, 228, 229, 230, 231, 232, 233, 244, 190, 56, 28, 27, 29, 30, 247),
     (446, 261, 448, 449, 450, 451, 452, 453, 464, 414, 286, 258, 257, 259, 260, 467),
 )
-SKIN = ("skin_l", "skin_a", "skin_b")
-MEASURED = (*MEASURES, *SKIN, "eye_darkness")
-ATTRIBUTES = (*MEASURED, *worn.KINDS)  # `annotate` adds sex and age
+MEASURED = (*MEASURES, "eye_darkness")
+# `cut`: part of the upper border that is hair; such a head ends there. `annotate` adds sex and age.
+ATTRIBUTES = (*MEASURED, *worn.KINDS, *LOOKS, "cut")
 
 Batch = dict[str, NDArray[Any]]  # columns of candidates, each [N, ...]
 
@@ -89,13 +92,20 @@ class Examiner:
     """Candidates by number to a batch: number, dropped ("" or a code), style, embedding, mesh, attributes."""
 
     def __init__(
-        self, generator: Generator, detector: Detector, mesher: Mesher, embedder: Embedder, recipe: Recipe
+        self,
+        generator: Generator,
+        detector: Detector,
+        mesher: Mesher,
+        embedder: Embedder,
+        recipe: Recipe,
+        segmenter: HeadSegmenter | None = None,
     ) -> None:
         self.generator = generator
         self.detector = detector
         self.mesher = mesher
         self.embedder = embedder
         self.recipe = recipe
+        self.segmenter = segmenter or HeadSegmenter()
         self.centre = mean_style(generator, recipe)
         self.worn = worn_scores(generator) if isinstance(generator, MobileStyleGANGenerator) else {}
 
@@ -121,7 +131,7 @@ class Examiner:
         if not (scores[0] >= self.recipe.mesh_score and np.isfinite(meshes).all()):
             return row | {"dropped": "mesh"}
         face = Face(found.boxes[0], float(found.scores[0]), found.points[0], meshes[0], float(scores[0]))
-        row |= measured(picture, meshes[0])
+        row |= measured(picture, meshes[0]) | looked(picture, meshes[0], self.segmenter)
         row |= {kind: self.worn[kind](style) if kind in self.worn else np.float32(-1) for kind in worn.KINDS}
         row["mesh"] = meshes[0] / len(picture)
         row["embedding"] = self.embedder.embed([picture], [[face]])[0][0]
@@ -157,7 +167,7 @@ def worn_scores(generator: MobileStyleGANGenerator) -> dict[str, worn.Score]:
 
 
 def measured(picture: Picture, mesh: NDArray[np.float32]) -> dict[str, np.float32]:
-    """The mesh's measures, mean skin colour (CIE L*a*b*, D65), and how dark it is around the eyes.
+    """The mesh's measures, and how dark it is around the eyes.
 
     `eye_darkness` is the share of the cheeks' median lightness that the brighter fifth of the eyes' surroundings, eyes
     and all, lacks: below 0.3 but for sunglasses and deep shadow.
@@ -170,11 +180,18 @@ def measured(picture: Picture, mesh: NDArray[np.float32]) -> dict[str, np.float3
             cv2.fillPoly(mask, [np.round(mesh[np.asarray(polygon), :2]).astype(np.int32)], 1)
         return mask.astype(np.bool_)
 
-    skin = inside(masks.OVAL) & ~inside(*masks.EYES, masks.LIPS)
     bright = np.percentile(lab[inside(*ORBITS), 0], 80)
     darkness = 1 - bright / max(np.median(lab[inside(*CHEEKS), 0]), 1)
-    values = [*measures(mesh[None])[0], *lab[skin].mean(0), darkness]
+    values = [*measures(mesh[None])[0], darkness]
     return {name: np.float32(value) for name, value in zip(MEASURED, values, strict=True)}
+
+
+def looked(picture: Picture, mesh: NDArray[np.float32], segmenter: HeadSegmenter) -> dict[str, np.float32]:
+    """The looks of a generated face, and how far its picture's upper border cuts the hair, 0..1."""
+    chip = head_chip(picture, mesh)
+    parts, whole = segmenter.parts([chip, np.asarray(cv2.resize(picture, chip.shape[1::-1]), np.uint8)])
+    values = dict(zip(LOOKS, looks(chip, parts, mesh), strict=True))
+    return values | {"cut": np.float32(whole[:2, :, HAIR].mean() / 255)}
 
 
 def collect(
@@ -217,6 +234,19 @@ def collect(
         metadata={**metadata, **noted},
     )
     return gallery, dropped
+
+
+def annotate_looks(
+    gallery: Gallery, generator: Generator, mesher: Mesher, segmenter: HeadSegmenter, side: int = 256
+) -> Gallery:
+    """The gallery with the looks of its identities and `cut`, each rendered again at `side` px."""
+    found = []
+    for style, mesh in zip(gallery.styles, gallery.meshes, strict=True):
+        picture = generator.generate(style[None], side=side)[0]
+        meshes, _ = mesher.mesh(picture, as_detection(mesh * np.float32(side)))
+        found.append(looked(picture, meshes[0], segmenter))
+    columns = {name: np.array([row[name] for row in found], np.float32) for name in found[0]}
+    return replace(gallery, attributes={**gallery.attributes, **columns})
 
 
 def annotate(gallery: Gallery, heads: AttributeHeads | None = None) -> Gallery:

@@ -100,7 +100,8 @@ def _from_table(table: pa.Table, name: str) -> Gallery:
     attributes = {c: table[c].to_numpy() for c in table.column_names if c not in _ARRAYS}
     arrays: dict[str, NDArray[Any]] = dict(zip(_ARRAYS, (styles, embeddings, meshes), strict=True))
     for column, values in (arrays | attributes | {"mean_style": mean_style}).items():
-        if not (np.issubdtype(values.dtype, np.number) and np.isfinite(values).all()):
+        lacking = np.isinf if column in attributes else lambda given: ~np.isfinite(given)  # NaN: it has none
+        if not np.issubdtype(values.dtype, np.number) or lacking(values).any():
             raise ModelError(
                 f"{name}: column {column} holds values that are no finite numbers; build the gallery again"
             )

@@ -13,8 +13,8 @@ from deid.surrogates import match
 from deid.surrogates.match import Indices
 
 SEX_BAND = np.array(
-    [0.2, 0.8], np.float32
-)  # P(male) between these: not known, and identities of either sex serve
+    [0.5, 0.5], np.float32
+)  # P(male): what is likelier counts; a wrong guess costs no privacy
 ALIKE_TURNED = 256  # identities among which those of a lower rung, which are not steered, are drawn
 
 
@@ -54,15 +54,33 @@ class Identities:
             distance = match.distances(face.embedding, self.gallery)
         if not first:
             distance = self.turned_alike(face, distance)
-        return match.draw(distance, self.gallery, options.k, options.margin, rng, sex, age, options.age_band)
+        looks = face.looks if first else None
+        return match.draw(
+            distance,
+            self.gallery,
+            options.k,
+            options.margin,
+            rng,
+            sex,
+            age,
+            options.age_band,
+            looks,
+            options.alike,
+        )
 
     def apparent(self, embedding: NDArray[np.float32]) -> tuple[int, float]:
         """Apparent sex (1 male, 0 female, -1 not known) and age in years (NaN not known)."""
-        if self.heads is None:
-            return match.UNKNOWN, float("nan")
+        likelihood, age = self.likely(embedding)
+        if not np.isfinite(likelihood) or not self.options.same_sex:
+            return match.UNKNOWN, age
+        return int(sex_class(np.array([likelihood]), SEX_BAND)[0]), age
+
+    def likely(self, embedding: NDArray[np.float32] | None) -> tuple[float, float]:
+        """Probability of male and apparent age in years; NaN where they are not known."""
+        if self.heads is None or embedding is None:
+            return float("nan"), float("nan")
         found = self.heads.predict(embedding[None])
-        sex = int(sex_class(found["sex"], SEX_BAND)[0]) if self.options.same_sex else match.UNKNOWN
-        return sex, float(found["age"][0])
+        return float(found["sex"][0]), float(found["age"][0])
 
     def turned_alike(self, face: Face, distance: NDArray[np.float64]) -> NDArray[np.float64]:
         """The distances [N], with -1 for identities beyond the margin that are turned otherwise than the face."""

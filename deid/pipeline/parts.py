@@ -4,11 +4,14 @@ import importlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deid.config import Config, Part, Stage
-from deid.errors import ConfigError
+from deid.errors import ConfigError, ModelError
 from deid.models.store import Store
+
+if TYPE_CHECKING:
+    from deid.faces.segmenter import HeadSegmenter
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,7 @@ BUILTIN: dict[str, dict[str, Builtin]] = {
     },
 }
 KINDS = tuple(BUILTIN)
+SEGMENTER_CLASS = "restricted"  # of the packaged head segmenter, as its model card says
 
 
 def _builtin(kind: str, part: Part) -> Builtin:
@@ -72,6 +76,11 @@ def check(config: Config) -> None:
     for kind in KINDS:
         _load(_builtin(kind, part_of(config, kind)).path, kind)
     Store(config.models).check_accepted(models_of(config))
+    if uses_segmenter(config) and SEGMENTER_CLASS not in config.models.accept:
+        raise ModelError(
+            "licence not accepted: the head segmenter is restricted (trained on pictures of a restricted generator); "
+            "set region.kind: face, or models.accept: [clean, permissive, restricted]"
+        )
 
 
 def build(config: Config, kind: str, stage: Stage) -> Any:
@@ -89,3 +98,16 @@ def build(config: Config, kind: str, stage: Stage) -> Any:
         return _load(builtin.path, kind)(files, threads=stage.threads, device=device, **part.options)
     except TypeError as error:
         raise ConfigError(f"{kind}.options: {error}") from None
+
+
+def segmenter(config: Config, stage: Stage) -> "HeadSegmenter | None":
+    """The packaged network that takes heads apart; None where the configuration has no use for it."""
+    from deid.faces.segmenter import HeadSegmenter  # PyTorch: not for those who only check a configuration
+
+    if not uses_segmenter(config):
+        return None
+    return HeadSegmenter(threads=stage.threads, device="cuda" if stage.gpus else "cpu")
+
+
+def uses_segmenter(config: Config) -> bool:
+    return config.anonymizer == "surrogate" and config.region.kind == "head"

@@ -8,6 +8,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from deid import records
+from deid.faces import segment
+from deid.faces.segment import Segments
 from deid.interfaces import Face
 
 
@@ -56,6 +58,11 @@ def _array(data: bytes, *shape: int) -> NDArray[np.float32] | None:
     return np.frombuffer(data, dtype="<f4").reshape(shape).copy() if data else None
 
 
+def _parts(data: bytes) -> Segments | None:
+    shape = (segment.SIDE, segment.SIDE, len(segment.PARTS))
+    return np.frombuffer(data, np.uint8).reshape(shape) if data else None
+
+
 def _value(face: Face) -> dict[str, Any]:
     return {
         "box": _bytes(face.box),
@@ -64,11 +71,14 @@ def _value(face: Face) -> dict[str, Any]:
         "mesh": _bytes(face.mesh),
         "mesh_score": face.mesh_score,
         "embedding": _bytes(face.embedding),
+        "segments": b"" if face.segments is None else face.segments.tobytes(),
+        "looks": _bytes(face.looks),
         "anonymizer": face.anonymizer,
         "failure": face.failure,
         "surrogate": b"" if face.surrogate is None else face.surrogate.tobytes(),
         "surrogate_size": 0 if face.surrogate is None else face.surrogate.shape[0],
         "surrogate_mesh": _bytes(face.surrogate_mesh),
+        "surrogate_segments": b"" if face.surrogate_segments is None else face.surrogate_segments.tobytes(),
         "k": face.k,
         "status": face.status,
     }
@@ -83,10 +93,13 @@ def _face(value: dict[str, Any]) -> Face:
         mesh=_array(value["mesh"], -1, 3),
         mesh_score=value["mesh_score"],
         embedding=_array(value["embedding"], -1),
+        segments=_parts(value["segments"]),
+        looks=_array(value["looks"], -1),
         anonymizer=value["anonymizer"],
         failure=value["failure"],
         surrogate=np.frombuffer(value["surrogate"], np.uint8).reshape(size, size, 3) if size else None,
         surrogate_mesh=_array(value["surrogate_mesh"], -1, 3),
+        surrogate_segments=_parts(value["surrogate_segments"]),
         k=value["k"],
         status=value["status"],
     )

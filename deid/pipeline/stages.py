@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from deid.config import Config
 from deid.errors import ConfigError, FaceError, PictureError
 from deid.faces.align import pose
+from deid.faces.appearance import looks
 from deid.faces.attributes import AttributeHeads
 from deid.faces.mesh import as_detection
+from deid.faces.segment import head_chip
 from deid.gallery import store as gallery_store
 from deid.interfaces import Detections, Face, Picture
 from deid.pipeline import parts, rows
@@ -24,14 +26,15 @@ from deid.pipeline.identities import Identities
 from deid.pipeline.rows import Row
 from deid.shards import pictures
 from deid.surrogates import composite, ksame, ladder, masks, match
-from deid.surrogates.control import Control
+from deid.surrogates.steering import Seen, Steering, Style
 
 MESH_SCORE = 0.5  # below it the mesh is not trusted
+TRIAL_SIDE = 256  # px of the pictures by which a style is corrected
 RENDER_SIZES = (64, 128, 256, 512, 1024)  # px; a surrogate travels at the least of them that covers its face
 
 
 class Analyse:
-    """Decode, detect, mesh, embed."""
+    """Decode, detect, mesh, embed, and take heads apart."""
 
     def __init__(self, config: Config) -> None:
         stage = config.stages.analyse
@@ -39,6 +42,7 @@ class Analyse:
         self.detector = parts.build(config, "detector", stage)
         self.mesher = parts.build(config, "mesher", stage)
         self.embedder = parts.build(config, "embedder", stage)
+        self.segmenter = parts.segmenter(config, stage)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         items = rows.from_table(table)
@@ -55,7 +59,24 @@ class Analyse:
                 row.fail("detector_failed")
             else:
                 row.faces = self.meshed(pixels, detections)
-        self.embed([(row, pixels) for row, pixels in pairs if not row.reason and row.faces])
+        live = [(row, pixels) for row, pixels in pairs if not row.reason and row.faces]
+        self.embed(live)
+        self.segment([(pixels, face) for row, pixels in live for face in row.faces if not face.failure])
+
+    def segment(self, faces: Sequence[tuple[Picture, Face]]) -> None:
+        """Parts and looks of heads; a head without them is replaced as a face."""
+        if self.segmenter is None:
+            return
+        chips = [
+            attempt("segment", partial(head_chip, pixels, face.mesh)) if face.mesh is not None else None
+            for pixels, face in faces
+        ]
+        pairs = [(chip, face) for chip, (_, face) in zip(chips, faces, strict=True) if chip is not None]
+        found = attempt_batch("segment", self.segmenter.parts, [chip for chip, _ in pairs])
+        for (chip, face), parts_of_head in zip(pairs, found, strict=True):
+            if parts_of_head is not None and face.mesh is not None:
+                face.segments = parts_of_head
+                face.looks = attempt("looks", partial(looks, chip, parts_of_head, face.mesh))
 
     def detect(self, batch: Sequence[Picture]) -> list[Detections]:
         found = list(self.detector.detect(batch))
@@ -111,8 +132,9 @@ class Generate:
         self.gallery = gallery_store.load(config.gallery)
         heads = AttributeHeads.load() if config.embedder.name == "dlib" else None
         self.identities = Identities(self.gallery, config.match, secret, heads)
-        self.control = Control.fit(self.gallery.styles, self.gallery.meshes)
+        self.steering = Steering(self.gallery, config.match.corrections)
         self.generator = parts.build(config, "generator", stage)
+        self.segmenter = parts.segmenter(config, stage)
         self.mesher = parts.build(config, "mesher", stage)
         self.gallery_faces = ksame.Faces(self.gallery, self.generator, self.mesher, MESH_SCORE)
         self.place_of_faces = as_detection(self.gallery.meshes.mean(0))
@@ -155,7 +177,7 @@ class Generate:
                 if attempt("average", partial(self.average, row, number)) is None:
                     ladder.lower(row.faces[number], "generate_failed")
             return
-        styled: list[tuple[Face, NDArray[np.float32]]] = []
+        styled: list[tuple[Face, Style]] = []
         for row, number in batch:
             face = row.faces[number]
             style = attempt("match", partial(self.style, row, number))
@@ -164,25 +186,54 @@ class Generate:
             else:
                 styled.append((face, style))
 
-        def call(styles: Sequence[NDArray[np.float32]]) -> list[Picture]:
-            return list(self.generator.generate(np.stack(styles)))
-
-        rendered = attempt_batch("generate", call, [style for _, style in styled])
+        rendered = attempt_batch("generate", self.render, styled)
         for (face, _), picture in zip(styled, rendered, strict=True):
             if picture is None or attempt("place", partial(self.place, face, picture)) is None:
                 ladder.lower(face, "generate_failed")
 
-    def style(self, row: Row, number: int) -> NDArray[np.float32]:
+    def render(self, styled: Sequence[tuple[Face, Style]]) -> list[Picture]:
+        """Pictures of faces, each of the least side that covers it."""
+        sides = [self.side(face) for face, _ in styled]
+        pictures: dict[int, Picture] = {}
+        for side in sorted(set(sides)):
+            chosen = [n for n, own in enumerate(sides) if own == side]
+            made = self.generator.generate(np.stack([styled[n][1] for n in chosen]), side=side)
+            pictures.update(zip(chosen, made, strict=True))
+        return [pictures[n] for n in range(len(styled))]
+
+    def side(self, face: Face) -> int:
+        """Side of the picture, px, that a face needs at its place."""
+        if face.anonymizer == "simple" or face.mesh is None:
+            return RENDER_SIZES[1]
+        return composite.side_for(face.mesh, self.gallery.meshes.mean(0), RENDER_SIZES[1:])
+
+    def style(self, row: Row, number: int) -> Style:
         """Style [style_dim] of the surrogate: the equal-weight mean of k gallery identities, and at the first rung
         steered."""
         face = row.faces[number]
         indices = self.chosen(row, number)
-        blended = self.control.blend(self.gallery.styles[indices], self.gallery.mean_style)
+        blended = self.steering.control.blend(self.gallery.styles[indices], self.gallery.mean_style)
         if face.anonymizer != "surrogate":
             return blended
         if face.mesh is None:
             raise FaceError("match_failed")
-        return self.control.follow(blended, face.mesh)
+        return self.steering.follow(blended, face, self.seen, *self.identities.likely(face.embedding))
+
+    def seen(self, style: Style) -> Seen:
+        """Mesh [468, 3] and looks of a style's face, rendered small."""
+        picture = self.generator.generate(style[None], side=TRIAL_SIDE)[0]
+        meshes, scores = self.mesher.mesh(picture, self.standing(TRIAL_SIDE))
+        if scores[0] < MESH_SCORE or not np.isfinite(meshes[0]).all():
+            raise FaceError("generate_failed")
+        if self.segmenter is None:
+            return meshes[0], None
+        chip = head_chip(picture, meshes[0])
+        return meshes[0], looks(chip, self.segmenter.parts([chip])[0], meshes[0])
+
+    def standing(self, side: int) -> Detections:
+        """Where the face of a generated picture of this side (px) stands."""
+        frame = self.place_of_faces
+        return Detections(frame.boxes * side, frame.scores, frame.points * side)
 
     def average(self, row: Row, number: int) -> bool:
         """Give the face the average of k gallery faces, in the shape of its mesh, or of their mean mesh laid on the
@@ -207,14 +258,13 @@ class Generate:
         """Mesh the rendered face and keep it no larger than its place in the picture needs."""
         if face.anonymizer == "simple":
             picture = ksame.reduced(picture, ladder.SIMPLE_SIDE)
-        side = picture.shape[0]
-        frame = self.place_of_faces
-        detections = Detections(frame.boxes * side, frame.scores, frame.points * side)
-        meshes, scores = self.mesher.mesh(picture, detections)
+        meshes, scores = self.mesher.mesh(picture, self.standing(picture.shape[0]))
         if scores[0] < MESH_SCORE or not np.isfinite(meshes[0]).all():
             raise FaceError("generate_failed")
         if face.mesh is None:
             face.mesh = ksame.lay(meshes[0], face.points, face.box)
+        if self.segmenter is not None and face.anonymizer == "surrogate" and face.segments is not None:
+            face.surrogate_segments = self.segmenter.parts([picture])[0]
         face.surrogate, face.surrogate_mesh = composite.fit_size(picture, meshes[0], face, RENDER_SIZES)
         return True
 
@@ -255,7 +305,8 @@ class Compose:
             return
         row.result, row.result_extension, row.image = encoded, extension, b""
         for face in row.faces:
-            face.embedding = face.mesh = face.surrogate = face.surrogate_mesh = None
+            face.embedding = face.mesh = face.looks = face.surrogate = face.surrogate_mesh = None
+            face.segments = face.surrogate_segments = None
 
 
 def decode(row: Row, config: Config) -> Picture | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from deid import config
 from deid.errors import FaceError
 from deid.interfaces import Face, Picture
-from deid.surrogates import baselines, colour, ladder, masks
+from deid.surrogates import baselines, colour, head, ladder, masks
 from deid.surrogates.cover import COLOUR, cover_in_place
 from deid.surrogates.masks import Field, Region
 
@@ -43,14 +43,15 @@ def composite_all(
     order = sorted(range(len(faces)), key=lambda n: (faces[n].height, n))
     done = {n for n in order if _obscured(picture, result, faces[n], region, classic or config.Classic())}
     order = [n for n in order if n not in done]
-    regions = {n: found for n in order if (found := _region(faces[n], region, picture.shape)) is not None}
-    for place in regions.values():
-        result[place.window][place.mask] = COLOUR
-        hidden[place.window] |= place.mask
-    hidden |= _covered_first(result, [faces[n] for n in order if n not in regions], region)
+    places = {n: found for n in order if (found := _place(picture, faces[n], region)) is not None}
+    for place in places.values():
+        emptied = place if isinstance(place, Region) else place.region
+        result[emptied.window][emptied.mask] = COLOUR
+        hidden[emptied.window] |= emptied.mask
+    hidden |= _covered_first(result, [faces[n] for n in order if n not in places], region)
     for n in order:
         face = faces[n]
-        if n in regions and _replaced(picture, result, hidden, face, regions[n]):
+        if n in places and _replaced(picture, result, hidden, face, places[n]):
             face.status, face.anonymizer = "replaced", face.anonymizer or ladder.RUNGS[0]
             continue
         face.failure = face.failure or "composite_failed"
@@ -98,21 +99,29 @@ def composite(picture: Picture, face: Face, region: config.Region) -> Picture:
     return result
 
 
-def _region(face: Face, options: config.Region, shape: tuple[int, ...]) -> Region | None:
-    """None when the face is to be covered."""
+def _place(picture: Picture, face: Face, options: config.Region) -> Region | head.Place | None:
+    """What is to be emptied and filled; None when the face is to be covered."""
     if not ladder.fills(face):
         return None
+    if options.kind == "head" and face.segments is not None and face.surrogate_segments is not None:
+        try:
+            return head.locate(picture, face)
+        except FaceError:
+            face.surrogate_segments = None  # replaced as a face: its parts are not to be believed
     try:
-        return masks.region(face, options, shape)
+        return masks.region(face, options, picture.shape)
     except FaceError:
         return None
 
 
 def _replaced(
-    source: Picture, result: Picture, hidden: NDArray[np.bool_], face: Face, region: Region
+    source: Picture, result: Picture, hidden: NDArray[np.bool_], face: Face, place: Region | head.Place
 ) -> bool:
     try:
-        paste(source, result, hidden, face, region)
+        if isinstance(place, Region):
+            paste(source, result, hidden, face, place)
+        else:
+            head.paste(source, result, hidden, face, place)
     except Exception:  # noqa: BLE001 - fail closed: whatever went wrong, the face is covered
         return False
     return True
@@ -158,6 +167,13 @@ def fit_size(
         return picture, mesh
     small = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA).astype(np.uint8)
     return small, (mesh * (size / side)).astype(np.float32)
+
+
+def side_for(mesh: NDArray[np.float32], drawn: NDArray[np.float32], sizes: Sequence[int]) -> int:
+    """The least of `sizes` (px) that a picture needs, whose face has the mesh `drawn` [468, 3] (in its sides), to cover
+    a face of mesh [468, 3] (px)."""
+    needed = 1 / similarity(mesh, drawn)[0]
+    return next((size for size in sorted(sizes) if size >= 0.9 * needed), max(sizes))
 
 
 def similarity(

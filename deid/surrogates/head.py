@@ -89,7 +89,8 @@ def locate(picture: Picture, face: Face) -> Place:
     gone = [parts[..., part] * fade(below, *STAYS[part]) > least for part, least in EMPTIED.items()]
     found = gone[0] | gone[1]
     mask = hull | (_connected(found, hull, MARGIN * height) & (parts[..., OTHER] < 0.5))
-    region = Region(outline, masks.centre(outline), 1.0, outline, max(1.0, 0.01 * height), window, mask)
+    middle, feather = masks.centre(outline), max(1.0, 0.01 * height)
+    region = Region(outline, middle, 1.0, 1.0, False, outline, feather, window, mask)
     return Place(face.mesh, face.segments, region, parts, frame, height)
 
 

@@ -57,7 +57,7 @@ def lower(face: Face, failure: str) -> str:
     if failure not in records.COVER:
         raise ValueError(f"{failure!r} is no code of a failure")
     face.failure = face.failure or failure
-    face.surrogate, face.surrogate_mesh, face.k = None, None, 0
+    face.surrogate, face.surrogate_mesh, face.surrogate_segments, face.k = None, None, None, 0
     face.anonymizer = _below(face.anonymizer, face.height)
     return face.anonymizer
 

@@ -1,0 +1,87 @@
+"""A surrogate's style, steered to a source face's pose, expression and looks, rendered on trial and corrected."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deid.errors import FaceError
+from deid.faces.appearance import COLOURS, LOOKS
+from deid.gallery import worn
+from deid.interfaces import Face, Gallery
+from deid.surrogates.control import Control
+
+Style = NDArray[np.float32]  # [style_dim]
+Seen = tuple[
+    NDArray[np.float32], NDArray[np.float32] | None
+]  # mesh [468, 3] (px) and looks [len(LOOKS)] of a style
+SURE = (2.5, 4.0)  # log odds of the surrogate's apparent sex
+LEAST = 0.003  # likelihood, on either side, beyond which log odds no longer grow
+NOT_BALD = 0.6  # share of skin above the forehead beyond which a head has no hair colour
+OUTLYING = (0.5, 99.5)  # percentiles of the gallery to which its values are clipped
+STRENGTH = 0.8  # part of what is missing that a correction adds
+HAIR = COLOURS[3:6]
+
+
+class Steering:
+    """Steering within a gallery.
+
+    Args:
+        corrections: trial renderings, after each of which the style is corrected.
+    """
+
+    def __init__(self, gallery: Gallery, corrections: int) -> None:
+        self.corrections = corrections
+        values = {
+            name: _clipped(gallery, name)
+            for name in (*LOOKS, "cut", *worn.KINDS, "age")
+            if name in gallery.attributes
+        }
+        if "sex" in gallery.attributes:
+            values["sex"] = log_odds(np.asarray(gallery.attributes["sex"], np.float64))
+        self.control = Control.fit(gallery.styles, gallery.meshes, others=values)
+
+    def follow(
+        self, style: Style, face: Face, see: Callable[[Style], Seen], male: float, age: float
+    ) -> Style:
+        """The style with a face's pose, expression and looks, of its apparent sex and age.
+
+        Args:
+            see: renders a style small and measures it.
+            male: probability, NaN when not known; age: years, likewise.
+
+        Raises:
+            FaceError: the face has no mesh.
+        """
+        if face.mesh is None:
+            raise FaceError("match_failed")
+        target = self.control.target(face.mesh, self.wanted(face, male, age))
+        style = self.control.steer(style, target)
+        for _ in range(self.corrections):
+            mesh, looks = see(style)
+            seen = {} if looks is None else dict(zip(LOOKS, looks.tolist(), strict=True))
+            style = self.control.correct(style, target, self.control.target(mesh, seen), STRENGTH)
+        return style
+
+    def wanted(self, face: Face, male: float, age: float) -> dict[str, float]:
+        """Targets by name; a head that is not cut off, and nothing worn."""
+        found = dict.fromkeys(("cut",), 0.0) | dict.fromkeys(worn.KINDS, -1.0) | {"age": age}
+        if np.isfinite(male):
+            odds = float(log_odds(np.array([male]))[0])
+            found["sex"] = float(np.copysign(np.clip(abs(odds), *SURE), odds))
+        if face.looks is not None:
+            found |= dict(zip(LOOKS, face.looks.tolist(), strict=True))
+            if found["bald"] > NOT_BALD:
+                found |= dict.fromkeys(HAIR, float("nan"))
+        return found
+
+
+def log_odds(probability: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Logarithm of the odds [N] of probabilities [N], bounded."""
+    p = np.clip(np.asarray(probability, np.float64), LEAST, 1 - LEAST)
+    return np.asarray(np.log(p / (1 - p)))
+
+
+def _clipped(gallery: Gallery, name: str) -> NDArray[np.float64]:
+    values = np.asarray(gallery.attributes[name], np.float64)
+    return np.asarray(np.clip(values, *np.nanpercentile(values, OUTLYING)))
