@@ -1,7 +1,8 @@
 """What surrogates keep and what they give away, on the Face Research Lab London Set (CC BY 4.0): one table.
 
-    python -m benchmarks.surrogates --data FOLDER                                      # runs the job first
-    python -m benchmarks.surrogates --data FOLDER --results-folder NAME=FOLDER ...      # any tool's pictures
+    python -m benchmarks.surrogates --data FOLDER                                   # runs the job first
+    python -m benchmarks.surrogates --data FOLDER --config-override match.k=9 ...    # the same, other settings
+    python -m benchmarks.surrogates --data FOLDER --results-folder NAME=FOLDER ...   # any tool's pictures
 
 A folder of results holds one picture a source, <key>.jpg or <key>.png, the key being the source's name without its
 ending. Give the same `--scratch` folder again and no picture is looked at twice. Enrolled: the clear neutral
@@ -19,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import common, observing, surrogates_report
+from benchmarks import common, observing, surrogates_jobs, surrogates_report
 from benchmarks.common import Photograph
 from benchmarks.london import SEED, configuration, mobilefacenet
 from benchmarks.observing import Observing, decode
+from benchmarks.teacher import Teacher
 from deid.evaluation import expression, groups, skin, surrogates
 from deid.evaluation.observe import Observation
 from deid.evaluation.seam import seam
@@ -79,10 +81,9 @@ def main() -> None:
     config = configuration("distant", 1.3)
     eyes = Observing(observing.build(config, mobilefacenet(arguments.data)), scratch / "observations")
     clear = Clear.of(photographs, eyes)
-    treatments = [
-        folder(*given.split("=", 1), partial=arguments.partial) for given in arguments.results_folder
-    ]
-    kept = {t.name: measure(t, clear, eyes, arguments.partial) for t in treatments}
+    treatments = asked(arguments, clear, scratch)
+    teacher = Teacher(arguments.face_api, scratch / "teacher") if arguments.face_api else None
+    kept = {t.name: measure(t, clear, eyes, teacher) for t in treatments}
     tables = attack(treatments, clear, eyes, arguments.resamples)
     made = surrogates_report.report(clear, kept, tables, {t.name: t.notes for t in treatments})
     if arguments.json:
@@ -102,6 +103,16 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--results-folder", action="append", default=[], metavar="NAME=FOLDER")
     made.add_argument(
+        "--config-override",
+        action="append",
+        default=[],
+        metavar="SECTION.SETTING=VALUE,...",
+        help="a run each",
+    )
+    made.add_argument(
+        "--face-api", type=Path, help="folder with the packages of jobs/label_attributes.mjs, outside of here"
+    )
+    made.add_argument(
         "--partial", action="store_true", help="pictures that are not there do not count as failures"
     )
     made.add_argument(
@@ -110,6 +121,16 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--json", type=Path, help="file for the figures")
     made.add_argument("--resamples", type=int, default=1000, help="of the bootstrap")
     return made
+
+
+def asked(arguments: argparse.Namespace, clear: Clear, scratch: Path) -> list[Treatment]:
+    """The folders of results that were named; else, or with overrides too, what the job makes."""
+    made = [folder(*given.split("=", 1), partial=arguments.partial) for given in arguments.results_folder]
+    wanted = dict(surrogates_jobs.override(given) for given in arguments.config_override)
+    if not made and not wanted:
+        wanted = surrogates_jobs.configurations()
+    runs = surrogates_jobs.run_all(wanted, clear.encoded, scratch) if wanted else {}
+    return made + [Treatment(name, *given) for name, given in runs.items()]
 
 
 def folder(name: str, path: str, partial: bool = False) -> Treatment:
@@ -124,8 +145,11 @@ def folder(name: str, path: str, partial: bool = False) -> Treatment:
     return Treatment(name, {key: file.read_bytes() for key, file in files.items()}, {"partial": partial})
 
 
-def measure(treatment: Treatment, clear: Clear, eyes: Observing, partial: bool) -> dict[str, Figure]:
+def measure(
+    treatment: Treatment, clear: Clear, eyes: Observing, teacher: Teacher | None = None
+) -> dict[str, Figure]:
     """Every metric of `surrogates.METRICS` over the pictures of a treatment."""
+    partial = treatment.notes.get("partial")
     chosen = [p for p in clear.photographs if not partial or p.key in treatment.output]
     after, seams = [], []
     for photograph in chosen:
@@ -135,6 +159,11 @@ def measure(treatment: Treatment, clear: Clear, eyes: Observing, partial: bool) 
         seams.append(float("nan") if data is None else seam(decode(source), decode(data)))
     before = [clear.seen[p.key] for p in chosen]
     values = surrogates.compare(before, after, seams, clear.smile_threshold)
+    if teacher is not None:
+        said = teacher.labels(clear.encoded[p.key] for p in chosen)
+        now = teacher.labels(treatment.output.get(p.key) for p in chosen)
+        values |= {"sex_teacher": surrogates.same(said[:, 0] - 0.5, now[:, 0] - 0.5)}
+        values |= {"age_teacher": np.abs(said[:, 1] - now[:, 1])}
     subjects = np.array([p.subject for p in chosen])
     return surrogates.summarize(values, subjects, np.random.default_rng(SEED))
 

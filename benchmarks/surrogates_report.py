@@ -76,6 +76,11 @@ def markdown(made: dict[str, Any]) -> str:
             lines.append(
                 f"| {about.title}{', median' * (about.statistic == 'median')} | {sign} | {' | '.join(cells)} |"
             )
+    speeds = [made["treatments"][name]["notes"].get("seconds_a_face", "") for name in names]
+    if any(speeds):
+        lines.append(
+            f"| seconds a face, whole job | | {' | '.join([*('' for _ in controls), *map(str, speeds)])} |"
+        )
     g = made["groups"]
     lines += [
         "",
