@@ -27,7 +27,7 @@ from benchmarks.observing import Observing, decode
 from benchmarks.teacher import Teacher
 from deid.evaluation import expression, groups, skin, surrogates
 from deid.evaluation.observe import Observation
-from deid.evaluation.seam import seam
+from deid.evaluation.seam import Seam, seam
 from deid.evaluation.surrogates import Figure
 from deid.evaluation.table import Table, build
 
@@ -156,7 +156,7 @@ def measure(
         data = treatment.output.get(photograph.key)
         after.append(Observation() if data is None else eyes.plain(data))
         source = clear.encoded[photograph.key]
-        seams.append(float("nan") if data is None else seam(decode(source), decode(data)))
+        seams.append(Seam() if data is None else seam(decode(source), decode(data)))
     before = [clear.seen[p.key] for p in chosen]
     values = surrogates.compare(before, after, seams, clear.smile_threshold)
     if teacher is not None:

@@ -3,6 +3,8 @@
 From source and result alone, so that any tool's output can be measured: the replaced part is where the two differ.
 """
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,8 @@ RING = 0.01  # half the ring's width over the square root of the replaced area: 
 LEAST_HALF_WIDTH = 3  # px
 LEAST_AREA = 64  # px; parts below it are noise
 LEAST_PART = 0.01  # and so are those below this share of the largest
+SIDES = 12  # of the border, by the angle about the centre
+FLOOR = 1.0  # grey levels a pixel: on a flat wall a faint edge is no multiple of nothing
 
 
 def changed(source: Picture, result: Picture, threshold: int = THRESHOLD) -> Mask:
@@ -58,16 +62,39 @@ def gradient(picture: Picture) -> NDArray[np.float32]:
     return np.hypot(*(cv2.Sobel(grey, cv2.CV_32F, *axis, scale=1 / 8) for axis in ((1, 0), (0, 1))))
 
 
-def seam(source: Picture, result: Picture) -> float:
-    """Mean gradient along the border of the replaced part, of the result over the source.
+@dataclass(frozen=True)
+class Seam:
+    """Gradient along a border, of the result over the source.
 
     1 where nothing was replaced, or the border looks as the source does there; above it, an edge was added; below it,
-    the border is blurred. NaN where the replaced part has no border inside the picture, or the source none but flat
-    pixels along it.
+    the border is blurred. NaN where the replaced part has no border inside the picture, or only flat pixels along it.
+    """
+
+    whole: float = float("nan")  # ratio of the means along all of the border
+    worst: float = float("nan")  # highest of its `SIDES`, each side's mean raised by `FLOOR`
+
+
+def seam(source: Picture, result: Picture) -> Seam:
+    """How the border of the replaced part looks, all around and where it looks worst.
+
+    Raises:
+        ValueError: the pictures differ in size.
     """
     mask = changed(source, result)
     if not mask.any():
-        return 1.0
+        return Seam(1.0, 1.0)
     ring = border(mask)
-    before = float(gradient(source)[ring].mean()) if ring.any() else 0.0
-    return float(gradient(result)[ring].mean()) / before if before > 0 else float("nan")
+    before, after = gradient(source)[ring], gradient(result)[ring]
+    if not before.any():
+        return Seam()
+    side = sides(mask, ring)
+    means = [[np.mean(values[side == number]) for number in np.unique(side)] for values in (after, before)]
+    ratios = (np.array(means[0]) + FLOOR) / (np.array(means[1]) + FLOOR)
+    return Seam(float(after.mean() / before.mean()), float(ratios.max()))
+
+
+def sides(mask: Mask, ring: Mask) -> NDArray[np.intp]:
+    """Number of the side, by the angle about the mask's centre, of each pixel of the ring [ring.sum()]."""
+    (y0, x0), (y, x) = (np.nonzero(part) for part in (mask, ring))
+    angle = np.arctan2(y - y0.mean(), x - x0.mean())
+    return np.floor((angle + np.pi) / (2 * np.pi) * SIDES).astype(np.intp) % SIDES

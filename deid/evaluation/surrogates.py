@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from deid.evaluation import expression, skin
 from deid.evaluation.observe import Observation
 from deid.evaluation.reid import Estimate
+from deid.evaluation.seam import Seam
 from deid.evaluation.utility import iou, landmark_error, pose_error
 from deid.faces import align
 from deid.surrogates import masks
@@ -59,6 +60,7 @@ METRICS = {
     "skin": Metric("skin tone (ITA) changed, degrees", "mean", 6),
     "seam": Metric("gradient along the seam, result over source", "mean", SEAM),
     "seam_shows": Metric("pictures with a seam above 1.2", "share"),
+    "seam_worst": Metric("the same, worst of 12 sides of the border", "mean"),
     "score_fell": Metric("detector or mesh score fell by over 10 %", "share", 0.02),
 }
 
@@ -76,12 +78,12 @@ class Figure:
 def compare(
     before: Sequence[Observation],
     after: Sequence[Observation],
-    seams: Sequence[float],
+    seams: Sequence[Seam],
     smile_threshold: float,
 ) -> dict[str, Floats]:
     """Values [N] of each metric, for N sources and their results; NaN where a metric was not measured.
 
-    seams: [N], `seam.seam` of each pair. smile_threshold: of `expression.smile`, see `expression.threshold`.
+    seams: `seam.seam` of each pair. smile_threshold: of `expression.smile`, see `expression.threshold`.
     """
     a, b = _columns(before), _columns(after)
     overlap = np.array([iou(x[None], y[None])[0, 0] for x, y in zip(a["box"], b["box"], strict=True)])
@@ -89,7 +91,7 @@ def compare(
     smiles = [expression.smile(side["mesh"]) - smile_threshold for side in (a, b)]
     happiness = [expression.happier(side["expression"]) for side in (a, b)]
     fell = [b[name] < (1 - FALL) * a[name] for name in ("score", "mesh_score")]
-    seam = np.asarray(seams, np.float64)
+    whole, worst = (np.array([getattr(s, side) for s in seams], np.float64) for side in ("whole", "worst"))
     return {
         "found_again": _share(overlap >= IOU, a["box"][:, 0]),
         "box_iou": overlap,
@@ -100,8 +102,9 @@ def compare(
         "sex": same(a["sex"] - 0.5, b["sex"] - 0.5),
         "age": np.abs(a["age"] - b["age"]),
         "skin": pose_error(skin.ita(a["lab"]), skin.ita(b["lab"])),
-        "seam": seam,
-        "seam_shows": _share(seam > SEAM, seam),
+        "seam": whole,
+        "seam_shows": _share(whole > SEAM, whole),
+        "seam_worst": worst,
         "score_fell": _share(fell[0] | fell[1], np.where(a["score"] > 0, 0, np.nan)),
     }
 

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from deid.evaluation.seam import border, changed, gradient, seam
+from deid.evaluation.seam import SIDES, Seam, border, changed, gradient, seam, sides
 
 SIDE = 200
 
@@ -24,19 +24,19 @@ def replaced(source, alpha, shift=30):
 
 
 def test_nothing_changed(source):
-    assert seam(source, source) == 1.0
+    assert seam(source, source) == Seam(1.0, 1.0)
     assert not changed(source, source).any()
 
 
 def test_noise_of_encoding_is_no_change(source):
     encoded = cv2.imdecode(cv2.imencode(".jpg", source, [cv2.IMWRITE_JPEG_QUALITY, 95])[1], 1)
     assert not changed(source, encoded).any()
-    assert seam(source, encoded) == 1.0
+    assert seam(source, encoded).whole == 1.0
 
 
 def test_a_hard_edge_shows_and_a_soft_one_does_not(source):
-    hard = seam(source, replaced(source, lambda inside: (inside > 0).astype(float), 60))
-    soft = seam(source, replaced(source, lambda inside: np.clip(inside / 50, 0, 1)))
+    hard = seam(source, replaced(source, lambda inside: (inside > 0).astype(float), 60)).whole
+    soft = seam(source, replaced(source, lambda inside: np.clip(inside / 50, 0, 1))).whole
     assert hard > 2
     assert soft == pytest.approx(1, abs=0.1)
 
@@ -45,7 +45,7 @@ def test_a_blurred_border_is_below_one(source):
     blurred = cv2.GaussianBlur(source, (0, 0), 6)
     y, x = np.mgrid[:SIDE, :SIDE]
     inside = np.hypot(x - SIDE / 2, y - SIDE / 2) < 60
-    assert seam(source, np.where(inside[..., None], blurred, source)) < 0.9
+    assert seam(source, np.where(inside[..., None], blurred, source)).whole < 0.9
 
 
 def test_the_replaced_part_is_where_it_is(source):
@@ -70,7 +70,8 @@ def test_the_border_is_on_both_sides_and_not_at_the_picture_s_edge():
 
 
 def test_everything_replaced_has_no_seam(source):
-    assert np.isnan(seam(source, 255 - source // 2))
+    made = seam(source, 255 - source // 2)
+    assert np.isnan([made.whole, made.worst]).all()
 
 
 def test_gradient_is_in_levels_a_pixel():
@@ -81,3 +82,21 @@ def test_gradient_is_in_levels_a_pixel():
 def test_pictures_of_two_sizes_are_refused(source):
     with pytest.raises(ValueError, match="its source"):
         seam(source, source[:100])
+
+
+def test_an_edge_on_one_side_shows_there(source):
+    """Soft all around, but cut straight below."""
+    y = np.mgrid[:SIDE, :SIDE][0]
+    soft = replaced(source, lambda inside: np.clip(inside / 30, 0, 1), 60)
+    cut = np.where((y < 120)[..., None], soft, source)
+    assert seam(source, cut).worst > 1.5 * seam(source, soft).worst
+    assert seam(source, cut).worst > 1.2 * seam(source, cut).whole
+
+
+def test_sides_go_around_the_centre():
+    mask = np.zeros((100, 100), bool)
+    mask[20:80, 20:80] = True
+    ring = border(mask, 2)
+    numbers = sides(mask, ring)
+    assert set(numbers) == set(range(SIDES))
+    assert len(numbers) == ring.sum()

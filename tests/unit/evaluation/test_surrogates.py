@@ -5,6 +5,7 @@ import pytest
 
 from deid.evaluation import surrogates
 from deid.evaluation.observe import Observation
+from deid.evaluation.seam import Seam
 from deid.faces import align
 
 
@@ -48,7 +49,7 @@ def people(rng, count=20):
 
 
 def figures(before, after, rng, seams=None):
-    seams = np.ones(len(before)) if seams is None else seams
+    seams = [Seam(1.0, 1.0)] * len(before) if seams is None else seams
     values = surrogates.compare(before, after, seams, 0.0)
     return surrogates.summarize(values, np.arange(len(before)) // 2, rng, resamples=100)
 
@@ -76,7 +77,7 @@ def test_other_people_s_pictures_keep_little(rng):
 
 def test_results_without_a_face_fail_every_share_and_no_mean(rng):
     before = people(rng)
-    made = figures(before, [Observation() for _ in before], rng, np.full(len(before), np.nan))
+    made = figures(before, [Observation() for _ in before], rng, [Seam()] * len(before))
     for name in ("found_again", "smile_mesh", "smile_network", "sex"):
         assert made[name].estimate.value == 0.0
         assert made[name].met is False
@@ -102,7 +103,7 @@ def test_each_value_is_that_of_its_picture(rng):
         dataclasses.replace(before[2], expression=np.eye(7)[3], mesh_score=0.8),
         dataclasses.replace(before[3], lab=before[3].lab * [1, 1, -1]),
     ]
-    values = surrogates.compare(before, after, [1.0, 1.3, np.nan, 0.5], 0.0)
+    values = surrogates.compare(before, after, [Seam(1.0, 1.1), Seam(1.3, 2.0), Seam(), Seam(0.5, 1.5)], 0.0)
     assert values["score_fell"].tolist() == [1, 0, 1, 0]
     assert values["sex"].tolist() == [0, 1, 1, 1]
     assert values["age"].tolist() == [4, 0, 0, 0]
@@ -111,6 +112,7 @@ def test_each_value_is_that_of_its_picture(rng):
     assert values["smile_network"].tolist() == [1, 1, 0, 1]
     assert values["skin"][3] > 90
     np.testing.assert_array_equal(values["seam_shows"], [0, 1, np.nan, 0])
+    np.testing.assert_array_equal(values["seam_worst"], [1.1, 2.0, np.nan, 1.5])
 
 
 def test_a_head_that_leans_is_off_by_its_angle(rng):
@@ -118,7 +120,7 @@ def test_a_head_that_leans_is_off_by_its_angle(rng):
     angle = np.radians(10)
     turn = np.array([[np.cos(angle), np.sin(angle), 0], [-np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     after = [dataclasses.replace(seen, mesh=seen.mesh @ turn) for seen in before]
-    values = surrogates.compare(before, after, [1.0, 1.0], 0.0)
+    values = surrogates.compare(before, after, [Seam()] * 2, 0.0)
     assert values["roll"] == pytest.approx([10, 10], abs=0.1)
     assert align.POSE == ("yaw", "pitch", "roll")
 
