@@ -30,6 +30,7 @@ class Photograph:
     subject: str
     expression: str
     group: tuple[str, str]  # gender and ethnicity as the people gave them
+    age: float  # years, as the people gave it; NaN where they did not
 
 
 def add_data_argument(parser: argparse.ArgumentParser, required: bool) -> None:
@@ -53,6 +54,7 @@ def london(data: Path) -> list[Photograph]:
                 subject=row["subject"],
                 expression=row["expression"],
                 group=(row["gender"], row["ethnicity"]),
+                age=float("nan" if row["age"] == "NA" else row["age"]),
             )
             for row in csv.DictReader(file)
         ]

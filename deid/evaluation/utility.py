@@ -80,17 +80,21 @@ def agreement(before: Boxes, after: Boxes) -> NDArray[np.float64]:
 
 
 def landmark_error(
-    truth: NDArray[Any], measured: NDArray[Any], eyes: tuple[Sequence[int], Sequence[int]] = ((0,), (1,))
+    truth: NDArray[Any],
+    measured: NDArray[Any],
+    eyes: tuple[Sequence[int], Sequence[int]] = ((0,), (1,)),
+    only: Sequence[int] | NDArray[np.integer] | None = None,
 ) -> NDArray[np.float64]:
     """[N] mean distance of landmarks [N, L, 2 or 3] (x and y count) over the true inter-ocular distance.
 
     eyes: indices of the landmarks whose means are the centres of the two eyes; by default the first two of
-    the detector's five points.
+    the detector's five points. only: indices of the landmarks that count; None: all.
     """
     a, b = np.asarray(truth, np.float64)[..., :2], np.asarray(measured, np.float64)[..., :2]
     right, left = (a[:, list(side)].mean(axis=1) for side in eyes)
     between = np.linalg.norm(right - left, axis=1)
-    return np.linalg.norm(a - b, axis=2).mean(axis=1) / np.maximum(between, 1e-9)
+    apart = np.linalg.norm(a - b, axis=2)
+    return (apart if only is None else apart[:, np.asarray(only)]).mean(axis=1) / np.maximum(between, 1e-9)
 
 
 def pose_error(truth: NDArray[Any], measured: NDArray[Any]) -> NDArray[np.float64]:
