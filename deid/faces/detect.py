@@ -89,22 +89,30 @@ class CenterFaceDetector:
         return [self._detect(picture) for picture in pictures]
 
     def _detect(self, picture: Picture) -> Detections:
-        height, width = picture.shape[:2]
-        found = []
-        for number, scale in enumerate(self.scales(height, width)):
-            level = _resize(picture, scale)
-            factor = np.array([width / level.shape[1], height / level.shape[0]], np.float32)
-            boxes, scores, points = self._level(level)
-            heights = boxes[:, 3] - boxes[:, 1]
-            tall = heights >= (TALL if number else 0)
-            parts = boxes * np.tile(factor, 2), scores, points * factor, scores - (heights > LARGE)
-            found.append([part[tall] for part in parts])
-        boxes, scores, points, ranks = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        boxes, scores, points, ranks = self.candidates(picture)
         keep = suppress(
             boxes, ranks
         )  # a face that is too large for its level stays where no other level has it
         keep = keep[np.argsort(-scores[keep], kind="stable")]
         return Detections(boxes[keep], scores[keep], points[keep])
+
+    def candidates(self, picture: Picture, every: bool = False) -> tuple[NDArray[np.float32], ...]:
+        """Boxes [N, 4], scores [N], points [N, 5, 2] in pixels of a picture [H, W, 3], and ranks [N], of all levels.
+
+        A face has one candidate in each level that shows it, or with `every` one for each cell that sees it. Ranks are
+        scores, less 1 where the face is too large for its level.
+        """
+        height, width = picture.shape[:2]
+        found = []
+        for number, scale in enumerate(self.scales(height, width)):
+            level = _resize(picture, scale)
+            factor = np.array([width / level.shape[1], height / level.shape[0]], np.float32)
+            boxes, scores, points = self._level(level, every)
+            heights = boxes[:, 3] - boxes[:, 1]
+            tall = heights >= (TALL if number else 0)
+            parts = boxes * np.tile(factor, 2), scores, points * factor, scores - (heights > LARGE)
+            found.append([part[tall] for part in parts])
+        return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
 
     def scales(self, height: int, width: int) -> list[float]:
         """Scales of the pyramid's levels, the largest first."""
@@ -114,10 +122,12 @@ class CenterFaceDetector:
             scales.append(scales[-1] / REDUCTION)
         return scales
 
-    def _level(self, level: Picture) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Boxes [N, 4], scores [N] and points [N, 5, 2] in pixels of the level, each face once or oftener."""
+    def _level(
+        self, level: Picture, every: bool
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Boxes [N, 4], scores [N] and points [N, 5, 2] in pixels of the level."""
         found = []
-        for (x0, x1, left, right), (y0, y1, top, bottom) in _tiles(level.shape, self.tile):
+        for (x0, x1, left, right), (y0, y1, top, bottom) in tiles(level.shape, self.tile):
             part = level[y0:y1, x0:x1]
             boxes, scores, points = decode(self.network(_blob(part)), self.threshold)
             boxes += np.array([x0, y0, x0, y0], np.float32)
@@ -126,6 +136,8 @@ class CenterFaceDetector:
             own = (x >= left) & (x < right) & (y >= top) & (y < bottom)
             found.append((boxes[own], scores[own], points[own]))
         boxes, scores, points = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        if every:
+            return boxes, scores, points
         keep = suppress(boxes, scores)
         return boxes[keep], scores[keep], points[keep]
 
@@ -204,7 +216,7 @@ def _resize(picture: Picture, scale: float) -> Picture:
     return np.asarray(cv2.resize(picture, (width, height), interpolation=kind), np.uint8)
 
 
-def _tiles(shape: Sequence[int], tile: int) -> Iterator[tuple[tuple[float, ...], ...]]:
+def tiles(shape: Sequence[int], tile: int) -> Iterator[tuple[tuple[float, ...], ...]]:
     """Per tile and axis (x, y): begin and end of its pixels, begin and end of the centres that it answers for."""
     rows, columns = _spans(shape[0], tile), _spans(shape[1], tile)
     return ((column, row) for row in rows for column in columns)

@@ -19,18 +19,21 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Builtin:
     path: str  # module:Class
-    model: str | None  # name in the model registry
+    models: tuple[str, ...] = ()  # names in the model registry; their files have different base names
 
 
 BUILTIN: dict[str, dict[str, Builtin]] = {
-    "detector": {"centerface": Builtin("deid.faces.detect:CenterFaceDetector", "centerface")},
-    "mesher": {"facemesh": Builtin("deid.faces.mesh:FaceMesher", "facemesh")},
+    "detector": {
+        "centerface": Builtin("deid.faces.detect:CenterFaceDetector", ("centerface",)),
+        "strict": Builtin("deid.faces.strict:StrictDetector", ("centerface", "blazeface", "mtcnn")),
+    },
+    "mesher": {"facemesh": Builtin("deid.faces.mesh:FaceMesher", ("facemesh",))},
     "embedder": {
-        "dlib": Builtin("deid.faces.embed:DlibEmbedder", "dlib_resnet"),
-        "vggface": Builtin("deid.models.vgg_face:VGGFaceEmbedder", None),
+        "dlib": Builtin("deid.faces.embed:DlibEmbedder", ("dlib_resnet",)),
+        "vggface": Builtin("deid.models.vgg_face:VGGFaceEmbedder"),
     },
     "generator": {
-        "mobilestylegan": Builtin("deid.surrogates.generator:MobileStyleGANGenerator", "mobilestylegan")
+        "mobilestylegan": Builtin("deid.surrogates.generator:MobileStyleGANGenerator", ("mobilestylegan",))
     },
 }
 KINDS = tuple(BUILTIN)
@@ -45,7 +48,7 @@ def _builtin(kind: str, part: Part) -> Builtin:
         raise ConfigError(
             f"{kind}.name: {part.name!r} is unknown; use {names}, or a class path package.module:Class"
         )
-    return Builtin(part.name, None)
+    return Builtin(part.name)
 
 
 def part_of(config: Config, kind: str) -> Part:
@@ -55,8 +58,7 @@ def part_of(config: Config, kind: str) -> Part:
 
 def models_of(config: Config) -> list[str]:
     """Names in the model registry of what the run will load."""
-    models = [_builtin(kind, part_of(config, kind)).model for kind in KINDS]
-    return [model for model in models if model]
+    return [model for kind in KINDS for model in _builtin(kind, part_of(config, kind)).models]
 
 
 def _load(path: str, kind: str) -> Any:
@@ -92,7 +94,10 @@ def build(config: Config, kind: str, stage: Stage) -> Any:
     """
     part = part_of(config, kind)
     builtin = _builtin(kind, part)
-    files: dict[str, Path] = Store(config.models).files(builtin.model) if builtin.model else {}
+    store = Store(config.models)
+    files: dict[str, Path] = {}
+    for model in builtin.models:
+        files |= store.files(model)
     device = "cuda" if stage.gpus else "cpu"
     try:
         return _load(builtin.path, kind)(files, threads=stage.threads, device=device, **part.options)

@@ -6,6 +6,8 @@ import pytest
 
 from deid import config
 from deid.errors import ConfigError, ModelError
+from deid.faces.strict import StrictDetector
+from deid.models import registry
 from deid.pipeline import parts
 
 ACCEPT = {"accept": ["clean", "permissive", "restricted"]}
@@ -32,6 +34,22 @@ def test_a_part_of_the_users_own_is_a_class_path_with_options() -> None:
     assert "centerface" not in parts.models_of(made)
 
 
+def test_a_part_of_several_models_gets_the_files_of_all() -> None:
+    made = settings(detector={"name": "strict"})
+    assert {"centerface", "blazeface", "mtcnn"} < set(parts.models_of(made))
+    assert parts.models_of(made).count("facemesh") == 1
+    detector = parts.build(made, "detector", config.Stage())
+    assert isinstance(detector, StrictDetector)
+
+
+def test_files_of_one_part_do_not_hide_each_other() -> None:
+    known = registry.load()
+    for builtins in parts.BUILTIN.values():
+        for builtin in builtins.values():
+            names = [member.name for model in builtin.models for member in known.model(model).members]
+            assert len(set(names)) == len(names)
+
+
 def test_wrong_options_are_named() -> None:
     made = settings(detector={"name": f"{__name__}:Own", "options": {"tonne": 1}})
     with pytest.raises(ConfigError, match=r"detector\.options.*tonne"):
@@ -44,5 +62,5 @@ def test_a_licence_that_is_not_accepted_stops() -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="centerface, or a class path"):
+    with pytest.raises(ConfigError, match="centerface, strict, or a class path"):
         parts.check(settings(detector={"name": "centreface"}))
