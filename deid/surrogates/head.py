@@ -21,12 +21,23 @@ from deid.surrogates import colour, masks, matting, reshape
 from deid.surrogates.masks import Field, Points, Region
 
 HULL = 1.06  # scale of the face outline that is always emptied
-EMPTIED = {FACE: 0.35, HAIR: 0.25}  # shares from which a pixel of the source is emptied
+EMPTIED = {FACE: 0.35, HAIR: 0.15}  # shares from which a pixel of the source is emptied
 MARGIN = 0.016  # of the face height: how far the emptied area is grown
 TRUSTED = 0.6  # mean share of face inside the outline below which the parts are not believed
 STAYS = {FACE: (-0.3, -0.2), HAIR: (-0.02, 0.08)}  # below: from where to where the source's own begin to stay
 FADES = {FACE: (0.02, 0.1), HAIR: (0.0, 0.11), NECK: (0.0, 0.1)}  # below: where the surrogate's parts end
-EDGE = (0.35, 0.8)  # shares between which a part's opacity rises
+EDGE = (0.5, 0.95)  # shares between which a part's opacity rises
+OUTSIDE = (
+    0.015,
+    0.05,
+)  # sides of a generated picture beyond the head's outline where what looks like it ends
+JOINT = (
+    -0.04,
+    0.05,
+    0.14,
+)  # below: where the neck begins and has ended to change; where the two are compared
+JOINT_BLUR = 0.06  # face heights
+JOINT_SHARE = 0.1  # of neck around a pixel from which the comparison is believed
 TINTS = (0.6, 1.7)  # factors between which hair is tinted
 SURE = 0.9  # share of hair from which its colour counts
 LEAST_HAIR = 0.02  # squared face heights of hair below which its colour does not count
@@ -114,6 +125,7 @@ def paste(source: Picture, result: Picture, hidden: NDArray[np.bool_], face: Fac
     alpha = _opacity(parts, head, place)
     alpha[others] = 0
     behind = _filled(around, gone, place)
+    drawn = _necked(drawn, behind, parts, head, place)
     drawn = colour.textured(drawn, source[region.window], region)
     blended = behind + (drawn - behind) * masks.channels(alpha)
     if not np.isfinite(cv2.sumElems(blended)).all():
@@ -200,16 +212,21 @@ def _drawn(head: Drawn, place: Place) -> tuple[Field, Field]:
     cells = np.stack(np.meshgrid(*((np.arange(GRID) + 0.5) * n / GRID - 0.5 for n in (width, height))), -1)
     source = appearance.silhouette(place.segments, place.mesh)
     drawn = appearance.silhouette(head.segments, head.mesh, segment.whole(side))
-    at = apply(inverse(units), reshape.warp(apply(place.frame, cells.reshape(-1, 2)), source, drawn))
-    grid = at.reshape(GRID, GRID, 2).astype(np.float32)
-    field = np.asarray(cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR), np.float32) + 0.5
+    at, outside = reshape.warp(apply(place.frame, cells.reshape(-1, 2)), source, drawn)
+    grid = (
+        np.column_stack([apply(inverse(units), at) + 0.5, outside]).reshape(GRID, GRID, 3).astype(np.float32)
+    )
+    fine = np.asarray(cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    field = fine[..., :2]
     colours, parts = _layers(head)
     scale = float(np.hypot(*place.frame[:, 0]) / np.hypot(*units[:, 0]))
     if scale > REDUCED:
         size = max(8, round(side / scale))
         colours = np.asarray(cv2.resize(colours, (size, size), interpolation=cv2.INTER_AREA), np.float32)
     seen = look_up(colours, field * (len(colours) / side) - 0.5, cv2.INTER_CUBIC, cv2.BORDER_REPLICATE)
-    return seen.clip(0, 255), look_up(parts, field * (len(parts) / side) - 0.5).clip(0, 1)
+    found = look_up(parts, field * (len(parts) / side) - 0.5).clip(0, 1)
+    found[..., [FACE, HAIR]] *= fade(fine[..., 2], *OUTSIDE)[..., None]
+    return seen.clip(0, 255), found
 
 
 def _below(head: Drawn, place: Place) -> Field:
@@ -229,6 +246,19 @@ def _opacity(parts: Field, head: Drawn, place: Place) -> Field:
     alpha = _opaque(alpha) * np.where(hull, 1, 1 - front)
     inside = colour.blurred(hull.astype(np.float32), max(0.5, 0.01 * place.height)) * hull
     return np.maximum(alpha, inside)
+
+
+def _necked(drawn: Field, behind: Field, parts: Field, head: Drawn, place: Place) -> Field:
+    """The surrogate with its neck drawn to the colour of the source's, all of it where the surrogate ends."""
+    below = _below(head, place)
+    both = np.minimum(parts[..., NECK], place.parts[..., NECK]) * fade(below, *JOINT[1:])
+    both *= ~place.region.mask
+    reach = max(1.0, JOINT_BLUR * place.height)
+    share = colour.blurred(both, reach)
+    apart = colour.blurred((behind - drawn) * masks.channels(both), reach) / (share + 1e-3)[..., None]
+    sure = np.minimum(share / JOINT_SHARE, 1)
+    weight = parts[..., NECK] * (1 - fade(below, *JOINT[:2])) * sure
+    return np.clip(drawn + apart * masks.channels(weight), 0, 255)
 
 
 def _coloured(source: Picture, drawn: Field, parts: Field, head: Drawn, place: Place) -> Field:

@@ -18,6 +18,7 @@ Seen = tuple[
 SURE = (2.5, 4.0)  # log odds of the surrogate's apparent sex
 LEAST = 0.003  # likelihood, on either side, beyond which log odds no longer grow
 NOT_BALD = 0.6  # share of skin above the forehead beyond which a head has no hair colour
+ROOM = 0.33  # face heights of hair for which there is room in a generated picture; the rest is stretched
 OUTLYING = (0.5, 99.5)  # percentiles of the gallery to which its values are clipped
 STRENGTH = 0.8  # part of what is missing that a correction adds
 HAIR = COLOURS[3:6]
@@ -71,6 +72,7 @@ class Steering:
             found["sex"] = float(np.copysign(np.clip(abs(odds), *SURE), odds))
         if face.looks is not None:
             found |= dict(zip(LOOKS, face.looks.tolist(), strict=True))
+            found["hair_top"] = min(found["hair_top"], ROOM)
             if found["bald"] > NOT_BALD:
                 found |= dict.fromkeys(HAIR, float("nan"))
         return found
