@@ -108,7 +108,7 @@ def locate(picture: Picture, face: Face) -> Place:
         slice(int(low[0]), int(low[0]) + mask[crop].shape[1]),
     )
     middle, feather = masks.centre(outline), max(1.0, 0.01 * height)
-    region = Region(outline, middle, 1.0, 1.0, False, outline, feather, window, mask[crop])
+    region = Region(outline, middle, 1.0, outline, False, outline, feather, window, mask[crop])
     return Place(face.mesh, face.segments, region, parts[crop], frame, height)
 
 

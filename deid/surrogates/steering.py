@@ -59,7 +59,10 @@ class Steering:
         target = self.control.target(face.mesh, self.wanted(face, male, age))
         style = self.control.steer(style, target)
         for _ in range(self.corrections):
-            mesh, looks = see(style)
+            try:
+                mesh, looks = see(style)
+            except FaceError:  # no face to measure: the last style stays, and is checked when rendered
+                break
             seen = {} if looks is None else dict(zip(LOOKS, looks.tolist(), strict=True))
             style = self.control.correct(style, target, self.control.target(mesh, seen), STRENGTH)
         return style
