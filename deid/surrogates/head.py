@@ -22,7 +22,7 @@ from deid.surrogates.masks import Field, Points, Region
 
 HULL = 1.06  # scale of the face outline that is always emptied
 EMPTIED = {FACE: 0.35, HAIR: 0.15}  # shares from which a pixel of the source is emptied
-MARGIN = 0.016  # of the face height: how far the emptied area is grown
+MARGIN = 0.025  # of the face height: how far the emptied area is grown
 TRUSTED = 0.6  # mean share of face inside the outline below which the parts are not believed
 STAYS = {FACE: (-0.3, -0.2), HAIR: (-0.02, 0.08)}  # below: from where to where the source's own begin to stay
 FADES = {FACE: (0.02, 0.1), HAIR: (0.0, 0.11), NECK: (0.0, 0.1)}  # below: where the surrogate's parts end
@@ -46,7 +46,10 @@ LEAST_HAIR = 0.02  # squared face heights of hair below which its colour does no
 MIDDLE = ((0.55, 0.75), (0.4, 0.6))  # rows and columns of a generated picture in which its face surely is
 REDUCED = 1.3  # pixels of the surrogate in one of the picture from which it is reduced first
 GRID = 64  # cells a side on which the warp is computed
-FILL_SIDE = 180  # px: to which a window is reduced to be filled
+DOUBTFUL = (
+    0.02  # face heights around what is emptied that still look of it, and are no source for the filling
+)
+FILL_SIDE = 150  # px: to which a window is reduced to be filled
 
 
 @dataclass(frozen=True)
@@ -195,12 +198,12 @@ def axis(frame: NDArray[np.float64], size: tuple[int, int]) -> Field:
 
 
 def _connected(found: NDArray[np.bool_], hull: NDArray[np.bool_], margin: float) -> NDArray[np.bool_]:
-    """What of `found` hangs together with the face, grown by `margin` px."""
-    _, labels = cv2.connectedComponents((found | hull).astype(np.uint8))
-    own = np.unique(labels[hull])
+    """`found`, grown by `margin` px, as far as it then hangs together with the face."""
     size = 2 * max(1, round(margin)) + 1
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-    return cv2.dilate(np.isin(labels, own).astype(np.uint8), kernel).astype(np.bool_)
+    grown = cv2.dilate((found | hull).astype(np.uint8), kernel)
+    _, labels = cv2.connectedComponents(grown)
+    return np.isin(labels, np.unique(labels[hull]))
 
 
 def _layers(head: Drawn) -> tuple[Field, Field]:
@@ -292,9 +295,13 @@ def _coloured(source: Picture, drawn: Field, parts: Field, head: Drawn, place: P
     points, skin = points[bare], skin[bare]
     painted = colour.sample(head.picture, head.mesh[masks.SKIN, :2].astype(np.float64)[bare])
     chroma = colour.saturation(skin)
-    gain = region.enlarge(colour.gains(region, skin, colour.desaturate(painted, chroma), points))
+    painted = colour.desaturate(painted, chroma)
+    gains = colour.gains(region, skin, painted, points)
     drawn = colour.desaturate(drawn, chroma)
-    lit = (drawn + colour.DARK) * gain - colour.DARK
+    lit = (drawn + colour.DARK) * region.enlarge(gains) - colour.DARK
+    seen = (painted + colour.DARK) * np.median(gains, axis=0) - colour.DARK
+    middle = np.median(seen, axis=0).astype(np.float32)
+    lit = middle + (lit - middle) * np.float32(colour.contrast(skin, np.asarray(seen, np.float32)))
     hair = _tinted(source.astype(np.float32), drawn, parts, place)
     share = masks.channels(np.minimum(parts[..., FACE] + parts[..., NECK], 1))
     return np.clip(lit * share + (lit if hair is None else hair) * (1 - share), 0, 255)
@@ -313,8 +320,8 @@ def _tinted(source: Field, drawn: Field, parts: Field, place: Place) -> Field | 
 
 def _filled(around: Picture, gone: NDArray[np.bool_], place: Place) -> Field:
     """The window of the picture with what is emptied filled from around it."""
-    grown = max(1, round(0.01 * place.height))
+    grown = max(1, round(DOUBTFUL * place.height))
     wide = cv2.dilate(gone.astype(np.uint8), np.ones((2 * grown + 1,) * 2, np.uint8))
     found = matting.fill(around.astype(np.float32), wide.astype(np.bool_), FILL_SIDE)
-    soft = np.where(gone, 1, colour.blurred(wide.astype(np.float32), max(0.5, 0.8 * grown)))
+    soft = np.where(gone, 1, colour.blurred(wide.astype(np.float32), max(0.5, 0.5 * grown)))
     return around + (found - around) * masks.channels(soft.astype(np.float32))
