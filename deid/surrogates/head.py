@@ -17,7 +17,7 @@ from deid.faces import appearance, segment
 from deid.faces.crop import look_up
 from deid.faces.segment import FACE, HAIR, NECK, OTHER
 from deid.interfaces import Face, Picture
-from deid.surrogates import colour, masks, matting, reshape
+from deid.surrogates import colour, masks, matting, mimic, reshape
 from deid.surrogates.masks import Field, Points, Region
 
 HULL = 1.06  # scale of the face outline that is always emptied
@@ -45,7 +45,7 @@ SURE = 0.9  # share of hair from which its colour counts
 LEAST_HAIR = 0.02  # squared face heights of hair below which its colour does not count
 MIDDLE = ((0.55, 0.75), (0.4, 0.6))  # rows and columns of a generated picture in which its face surely is
 REDUCED = 1.3  # pixels of the surrogate in one of the picture from which it is reduced first
-GRID = 64  # cells a side on which the warp is computed
+GRID = 96  # cells a side on which the warp is computed
 DOUBTFUL = (
     0.02  # face heights around what is emptied that still look of it, and are no source for the filling
 )
@@ -232,7 +232,9 @@ def _drawn(head: Drawn, place: Place) -> tuple[Field, Field]:
     cells = np.stack(np.meshgrid(*((np.arange(GRID) + 0.5) * n / GRID - 0.5 for n in (width, height))), -1)
     source = appearance.silhouette(place.segments, place.mesh)
     drawn = appearance.silhouette(head.segments, head.mesh, segment.whole(side))
-    at, outside = reshape.warp(apply(place.frame, cells.reshape(-1, 2)), source, drawn)
+    moved = mimic.movements(place.mesh, head.mesh, apply(units, head.mesh[:, :2]))
+    cells = mimic.origins(apply(place.frame, cells.reshape(-1, 2)), moved)
+    at, outside = reshape.warp(cells, source, drawn)
     grid = (
         np.column_stack([apply(inverse(units), at) + 0.5, outside]).reshape(GRID, GRID, 3).astype(np.float32)
     )

@@ -1,6 +1,7 @@
 """A surrogate's style, steered to a source face's pose, expression and looks, rendered on trial and corrected."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,37 @@ NOT_BALD = 0.6  # share of skin above the forehead beyond which a head has no ha
 ROOM = 0.33  # face heights of hair for which there is room in a generated picture; the rest is stretched
 OUTLYING = (0.5, 99.5)  # percentiles of the gallery to which its values are clipped
 STRENGTH = 0.8  # part of what is missing that a correction adds
+FARTHEST = 1.15  # of the gallery's median distance from the centre: how far a style may go,
+FARTHER = 1.1  # or of its own distance before it was steered
+FLOOR = 0.1  # of the mean variance, added to that of every direction
 HAIR = COLOURS[3:6]
+
+
+@dataclass(frozen=True)
+class Range:
+    """How far styles may go from their centre, by the Mahalanobis distance: beyond, the generator breaks."""
+
+    centre: NDArray[np.float64]  # [style_dim]
+    whiten: NDArray[np.float64]  # [style_dim, style_dim]
+    limit: float
+
+    @classmethod
+    def fit(cls, styles: NDArray[np.float32]) -> "Range":
+        centre = styles.mean(0, np.float64)
+        values, vectors = np.linalg.eigh(np.cov((styles - centre).T))
+        whiten = vectors / np.sqrt(np.maximum(values, 0) + FLOOR * values.mean())
+        distances = np.linalg.norm((styles - centre) @ whiten, axis=1)
+        return cls(centre, whiten, FARTHEST * float(np.median(distances)))
+
+    def distance(self, style: Style) -> float:
+        return float(np.linalg.norm((style - self.centre) @ self.whiten))
+
+    def within(self, start: Style, style: Style) -> Style:
+        """The last style within the limit on the way from `start` to `style`."""
+        share, limit = 1.0, max(self.limit, FARTHER * self.distance(start))
+        while share > 0.05 and self.distance(start + np.float32(share) * (style - start)) > limit:
+            share -= 0.05
+        return np.asarray(start + np.float32(share) * (style - start), np.float32)
 
 
 class Steering:
@@ -41,6 +72,7 @@ class Steering:
         if "sex" in gallery.attributes:
             values["sex"] = log_odds(np.asarray(gallery.attributes["sex"], np.float64))
         self.control = Control.fit(gallery.styles, gallery.meshes, others=values)
+        self.range = Range.fit(gallery.styles)
 
     def follow(
         self, style: Style, face: Face, see: Callable[[Style], Seen], male: float, age: float
@@ -56,15 +88,16 @@ class Steering:
         """
         if face.mesh is None:
             raise FaceError("match_failed")
-        target = self.control.target(face.mesh, self.wanted(face, male, age))
-        style = self.control.steer(style, target)
+        target, start = self.control.target(face.mesh, self.wanted(face, male, age)), style
+        style = self.range.within(start, self.control.steer(start, target))
         for _ in range(self.corrections):
             try:
                 mesh, looks = see(style)
             except FaceError:  # no face to measure: the last style stays, and is checked when rendered
                 break
             seen = {} if looks is None else dict(zip(LOOKS, looks.tolist(), strict=True))
-            style = self.control.correct(style, target, self.control.target(mesh, seen), STRENGTH)
+            corrected = self.control.correct(style, target, self.control.target(mesh, seen), STRENGTH)
+            style = self.range.within(start, corrected)
         return style
 
     def wanted(self, face: Face, male: float, age: float) -> dict[str, float]:
