@@ -30,6 +30,7 @@ SEX_BAND = np.array(
 )  # P(male) between these: not known, and identities of either sex serve
 MESH_SCORE = 0.5  # below it the mesh is not trusted
 RENDER_SIZES = (64, 128, 256, 512, 1024)  # px; a surrogate travels at the least of them that covers its face
+DRAWN_SIZES = (128, 256, 512, 1024)  # px; a surrogate is drawn at the least of them that covers its face
 
 
 class Analyse:
@@ -115,7 +116,8 @@ class Generate:
         self.heads = AttributeHeads.load() if config.embedder.name == "dlib" else None
         self.generator = parts.build(config, "generator", stage)
         self.mesher = parts.build(config, "mesher", stage)
-        self.place_of_faces = _detection(self.gallery.meshes.mean(0))
+        self.mean_mesh = self.gallery.meshes.mean(0)
+        self.place_of_faces = _detection(self.mean_mesh)
         if self.generator.style_dim != self.gallery.styles.shape[1]:
             raise ConfigError(
                 "gallery: its styles are not those of the configured generator; build one with it"
@@ -136,17 +138,28 @@ class Generate:
         return not face.failure
 
     def generate(self, batch: Sequence[tuple[Row, int]]) -> None:
-        styled: list[tuple[Face, NDArray[np.float32]]] = []
+        styled: dict[int, list[tuple[Face, NDArray[np.float32]]]] = {}
         for row, number in batch:
             face = row.faces[number]
-            style = attempt("match", partial(self.style, row, number))
-            if style is None:
+            found = attempt("match", partial(self.style_and_side, row, number))
+            if found is None:
                 face.failure = "match_failed"
             else:
-                styled.append((face, style))
+                styled.setdefault(found[1], []).append((face, found[0]))
+        for side, some in styled.items():
+            self.render(some, side)
 
+    def style_and_side(self, row: Row, number: int) -> tuple[NDArray[np.float32], int]:
+        """Style [style_dim] of a face's surrogate, and the side (px) at which it is drawn."""
+        return self.style(row, number), self.side(row.faces[number])
+
+    def side(self, face: Face) -> int:
+        """The least of DRAWN_SIZES that the face's place needs, if its surrogate lies where the gallery's do."""
+        return composite.least_size(self.mean_mesh, face, DRAWN_SIZES)
+
+    def render(self, styled: Sequence[tuple[Face, NDArray[np.float32]]], side: int) -> None:
         def call(styles: Sequence[NDArray[np.float32]]) -> list[Picture]:
-            return list(self.generator.generate(np.stack(styles)))
+            return list(self.generator.generate(np.stack(styles), side))
 
         rendered = attempt_batch("generate", call, [style for _, style in styled])
         for (face, _), picture in zip(styled, rendered, strict=True):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from skimage.data import astronaut
@@ -255,3 +257,16 @@ def test_fit_size_is_the_least_that_the_place_needs(height, expected):
     small, small_mesh = composite.fit_size(picture, mesh, face, (64, 128, 256))
     assert small.shape == (expected, expected, 3)
     assert np.allclose(small_mesh, mesh * expected / 256)
+
+
+@pytest.mark.parametrize(("height", "expected"), [(20, 64), (60, 128), (900, 256)])
+def test_least_size_is_known_before_rendering(height, expected):
+    face = drawn.face((500, 500), height)
+    mesh = drawn.surrogate(256)[1] / 256
+    size = composite.least_size(mesh, face, (64, 128, 256))
+    assert size == expected
+    assert (
+        size == 256 or composite.similarity(face.mesh, mesh)[0] * size >= 1
+    )  # no pixel of the place is made up
+    with pytest.raises(FaceError):
+        composite.least_size(mesh, replace(face, mesh=None), (64,))
