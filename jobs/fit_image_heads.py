@@ -1,6 +1,6 @@
 """Fits the heads of `deid.models.image_heads` to the generator's own pictures; development only.
 
-    python jobs/fit_image_heads.py fit HEADS.safetensors          # ten minutes on an idle core
+    python jobs/fit_image_heads.py fit HEADS.safetensors          # a minute on an idle core
     python jobs/fit_image_heads.py measure [--heads HEADS.safetensors] [--sheet SHEET.png]
 
 Each head is to give what averaging the picture of 1024 px down gives. It starts from the network's own kernels, and
