@@ -31,6 +31,8 @@ from deid.surrogates.steering import Seen, Steering, Style
 MESH_SCORE = 0.5  # below it the mesh is not trusted
 TRIAL_SIDE = 256  # px of the pictures by which a style is corrected
 RENDER_SIZES = (64, 128, 256, 512, 1024)  # px; a surrogate travels at the least of them that covers its face
+DRAWN_SIZES = (128, 256, 512, 1024)  # px; a surrogate is drawn at the least of them that covers its face
+NEARLY = 0.8  # share of the pixels of its place with which a surrogate is sharp enough
 
 
 class Analyse:
@@ -136,8 +138,9 @@ class Generate:
         self.generator = parts.build(config, "generator", stage)
         self.segmenter = parts.segmenter(config, stage)
         self.mesher = parts.build(config, "mesher", stage)
+        self.mean_mesh = self.gallery.meshes.mean(0)
         self.gallery_faces = ksame.Faces(self.gallery, self.generator, self.mesher, MESH_SCORE)
-        self.place_of_faces = as_detection(self.gallery.meshes.mean(0))
+        self.place_of_faces = as_detection(self.mean_mesh)
         if self.generator.style_dim != self.gallery.styles.shape[1]:
             raise ConfigError(
                 "gallery: its styles are not those of the configured generator; build one with it"
@@ -202,10 +205,10 @@ class Generate:
         return [pictures[n] for n in range(len(styled))]
 
     def side(self, face: Face) -> int:
-        """Side of the picture, px, that a face needs at its place."""
+        """The least of DRAWN_SIZES that the face's place needs, if its surrogate lies where the gallery's do."""
         if face.anonymizer == "simple" or face.mesh is None:
-            return RENDER_SIZES[1]
-        return composite.side_for(face.mesh, self.gallery.meshes.mean(0), RENDER_SIZES[1:])
+            return DRAWN_SIZES[0]
+        return composite.least_size(self.mean_mesh, face, DRAWN_SIZES, NEARLY)
 
     def style(self, row: Row, number: int) -> Style:
         """Style [style_dim] of the surrogate: the equal-weight mean of k gallery identities, and at the first rung

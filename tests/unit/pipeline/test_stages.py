@@ -11,7 +11,7 @@ from deid import config
 from deid.interfaces import Detections, Face, Picture
 from deid.pipeline import rows
 from deid.pipeline.rows import Row
-from deid.pipeline.stages import Analyse
+from deid.pipeline.stages import Analyse, Generate
 from tests.e2e import corpus
 
 SETTINGS = config.parse(
@@ -72,3 +72,24 @@ def test_an_embedder_with_too_few_embeddings_costs_the_faces(analyse: Analyse) -
 
     analyse.embedder = Short()
     assert {face.failure for face in analysed(analyse).faces} == {"embed_failed"}
+
+
+def test_surrogates_are_drawn_no_larger_than_their_places_need(analyse: Analyse) -> None:
+    stage, asked = Generate(SETTINGS, bytes(32)), []
+    whole = stage.generator
+
+    class Recording:
+        def generate(self, styles: NDArray[np.float32], side: int | None = None) -> NDArray[np.uint8]:
+            asked.append((len(styles), side))
+            return whole.generate(styles, side)
+
+    stage.generator = Recording()
+    row = analysed(analyse)
+    stage.generate([(row, number) for number in range(len(row.faces))])
+    assert [face.failure for face in row.faces] == ["", ""]
+    sides = sorted(stage.side(face) for face in row.faces)
+    assert sorted(side for count, side in asked for _ in range(count)) == sides
+    assert max(sides) < 1024
+    for face in row.faces:
+        assert face.surrogate is not None
+        assert len(face.surrogate) <= stage.side(face)
