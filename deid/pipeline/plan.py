@@ -120,7 +120,7 @@ def anonymizer(config: Config) -> str:
         "blur": f", sigma {classic.blur_sigma} face heights",
         "pixelate": f", {classic.pixelate_blocks} blocks a face height",
     }.get(config.anonymizer)
-    return config.anonymizer + (f"{strength}: a baseline, leaves people recognizable" if strength else "")
+    return config.anonymizer + (f"{strength}: a baseline, people may stay recognizable" if strength else "")
 
 
 def describe(config: Config) -> dict[str, Any]:
