@@ -64,10 +64,10 @@ def label_all(folder: Path, threads: int) -> None:
     face there is nothing to learn from."""
     cells, look = Cells.load(), mesher(threads)
     for file in sorted(folder.glob("*.npy")):
-        target = file.with_suffix(".parts.png")
-        if target.exists():
+        drawn, target = file.with_suffix(".png"), file.with_suffix(".parts.png")
+        if target.exists() or not drawn.exists():
             continue
-        picture = read_picture(file.with_suffix(".png"))
+        picture = read_picture(drawn)
         mesh, score = look(picture)
         if score > MESH_SCORE:
             parts = label(picture, np.load(file).astype(np.float32), mesh, cells)
@@ -130,6 +130,8 @@ def fit(
     training, rows = Training(steps, seed, device), []
     checkpoint, losses = output.with_suffix(".checkpoint"), output.with_suffix(".csv")
     if resume:
+        if not checkpoint.exists():
+            raise SystemExit(f"{checkpoint}: no checkpoint to go on from; leave out --resume")
         training.load(checkpoint)
         rows = list(csv.reader(losses.open(encoding="utf-8")))[1 : training.step + 1]
     ahead = range(training.step * batch, steps * batch)

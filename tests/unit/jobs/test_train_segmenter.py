@@ -89,6 +89,11 @@ def test_resumed_training_ends_where_an_unbroken_one_does(job, faces, tmp_path, 
         assert (tmp_path / f"a.{end}").read_bytes() == (tmp_path / f"b.{end}").read_bytes()
 
 
+def test_there_is_nothing_to_resume_without_a_checkpoint(job, faces, tmp_path):
+    with pytest.raises(SystemExit, match="no checkpoint"):
+        train(job, faces, tmp_path / "c.safetensors", resume=True)
+
+
 def test_a_folder_without_labels_is_refused(job, tmp_path):
     with pytest.raises(SystemExit, match="draw and label first"):
         job.read(tmp_path)
