@@ -134,7 +134,7 @@ def asked(arguments: argparse.Namespace, clear: Clear, scratch: Path) -> list[Tr
 
 
 def folder(name: str, path: str, partial: bool = False) -> Treatment:
-    """The pictures in a folder.
+    """The pictures in a folder, with the notes that a run of the job left there.
 
     Raises:
         SystemExit: there are none.
@@ -142,7 +142,11 @@ def folder(name: str, path: str, partial: bool = False) -> Treatment:
     files = {f.stem: f for f in sorted(Path(path).iterdir()) if f.suffix in ENDINGS}
     if not files:
         raise SystemExit(f"{path}: holds no pictures <key>.jpg or <key>.png")
-    return Treatment(name, {key: file.read_bytes() for key, file in files.items()}, {"partial": partial})
+    noted = Path(path) / surrogates_jobs.NOTES
+    notes = json.loads(noted.read_text()) if noted.exists() else {}
+    return Treatment(
+        name, {key: file.read_bytes() for key, file in files.items()}, notes | {"partial": partial}
+    )
 
 
 def measure(

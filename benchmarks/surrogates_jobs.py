@@ -2,6 +2,7 @@
 
 import copy
 import io
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from deid.pipeline.run import RunResult, run
 from deid.shards import storage
 
 Changes = dict[str, Any]
+NOTES = "notes.json"  # beside the results, what the job said
 
 
 def configurations() -> dict[str, Changes]:
@@ -86,16 +88,17 @@ def run_all(
                 config = configured(name, changes)
                 result = run(config)
                 output = {pair.key: pair.after for pair in trace.pairs(config, result) if pair.after}
-                keep(scratch / "results" / slug(name), output)
                 made[name] = output, notes(result, changes)
+                keep(scratch / "results" / slug(name), *made[name])
     return made
 
 
-def keep(folder: Path, output: dict[str, bytes]) -> None:
-    """Write results as <key>.jpg, so that they can be measured again as a folder."""
+def keep(folder: Path, output: dict[str, bytes], noted: dict[str, Any]) -> None:
+    """Write results as <key>.jpg, and the notes, so that they can be measured again as a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for key, data in output.items():
         (folder / f"{key}.jpg").write_bytes(data)
+    (folder / NOTES).write_text(json.dumps(noted))
 
 
 def notes(result: RunResult, changes: Changes) -> dict[str, Any]:

@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 
 from deid.config import Config, Part, load
 from deid.errors import DeidError, ModelError
 from deid.faces.attributes import AttributeHeads
 from deid.faces.segmenter import HeadSegmenter
-from deid.gallery import build, store
+from deid.gallery import build, enrich, store
 from deid.interfaces import Gallery, Generator
 from deid.models.store import Store
 from deid.pipeline import cluster, parts
@@ -87,6 +88,20 @@ def run(config: Config, recipe: build.Recipe, size: int, heads: AttributeHeads) 
     return build.annotate(gallery, heads)
 
 
+def enriched(config: Config, gallery: Gallery) -> Gallery:
+    """The gallery with more identities of rare looks, drawn by its own recipe."""
+    recipe = build.Recipe(seed=int(gallery.metadata.get("recipe.seed", build.Recipe.seed)))
+    names = ("generator", "detector", "mesher", "embedder")
+    generator, detector, mesher, embedder = (_part(config, kind) for kind in names)
+    numbers = enrich.candidates(gallery, generator, recipe)
+    print(f"examining {len(numbers)} candidates of rare looks", flush=True)
+    examiner = build.Examiner(generator, detector, mesher, embedder, recipe)
+    batches = [examiner(numbers[start : start + BATCH]) for start in range(0, len(numbers), BATCH)]
+    return enrich.extended(
+        gallery, {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}, recipe
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -97,6 +112,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=build.Recipe.seed)
     parser.add_argument(
         "--annotate", action="store_true", help="only renew sex, age and looks in the gallery that OUT holds"
+    )
+    parser.add_argument(
+        "--enrich",
+        action="store_true",
+        help="only add identities of rare looks to the gallery that OUT holds",
     )
     options = parser.parse_args()
     if options.n < 1:
@@ -109,6 +129,9 @@ def main() -> int:
             renderer, mesher = _part(config, "generator"), _part(config, "mesher")
             gallery = build.annotate_looks(store.load(options.out), renderer, mesher, HeadSegmenter())
             gallery = build.annotate(gallery, heads)
+        elif options.enrich:
+            parts.check(config)
+            gallery = build.annotate(enriched(config, store.load(options.out)), heads)
         else:
             parts.check(config)
             with cluster.session(config.cluster):

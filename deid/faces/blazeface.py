@@ -19,7 +19,6 @@ from deid.interfaces import Detections, Picture
 NETWORKS: dict[str, tuple[str, int, tuple[tuple[int, int], ...]]] = {
     "full": ("face_detection_full_range.tflite", 192, ((48, 1),)),
     "short": ("face_detection_short_range.tflite", 128, ((16, 2), (8, 6))),
-    "back": ("face_detection_back.tflite", 256, ((16, 2), (8, 6))),
 }
 MOUTH = 0.8  # width of a mouth over the distance between the eyes: the networks tell only its middle
 LIMIT = 80.0  # of logits, before they become probabilities
@@ -39,7 +38,7 @@ class BlazeFace:
 
     Args:
         files: the model's files by base name, from the model store.
-        kind: `full` for faces from a sixteenth of the view, `short` and `back` for faces from a fifth of it.
+        kind: `full` for faces from a sixteenth of the view, `short` for faces from a fifth of it.
         threads: of the CPU; LiteRT runs on no other device.
     """
 

@@ -13,11 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from deid.faces.crop import chip
+from deid.faces.detect import tiles
 from deid.faces.merge import chosen, overlaps
 from deid.interfaces import Detections, Picture
 from deid.models import mtcnn as nets
 
 PYRAMID = 0.709  # between one scale of P-Net and the next: areas halve
+TILE = 1280  # px, side of what P-Net sees at once
 BATCH = 512  # windows in one call of R-Net or O-Net
 
 
@@ -70,13 +72,21 @@ class MTCNN:
         return np.concatenate([np.empty((0, 4), np.float32), *found]).astype(np.float32)
 
     def _windows(self, level: Picture, least: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        with torch.inference_mode():
-            pixels = _normal(torch.from_numpy(np.ascontiguousarray(level)[None]).to(self.device))
-            scores, shifts = (output[0].cpu().numpy() for output in self.propose_net(pixels))
-        rows, columns = np.nonzero(scores >= least)
-        corner = np.stack([columns, rows], axis=1).astype(np.float32) * nets.STRIDE
-        boxes = np.concatenate([corner, corner + nets.CELL], axis=1)
-        return shifted(boxes, shifts[:, rows, columns].T), scores[rows, columns]
+        """Boxes [N, 4] and scores [N] of P-Net in pixels of the level, tile by tile, since memory is bounded."""
+        found = []
+        for (x0, x1, left, right), (y0, y1, top, bottom) in tiles(level.shape, TILE):
+            with torch.inference_mode():
+                part = np.ascontiguousarray(level[None, y0:y1, x0:x1])
+                pixels = _normal(torch.from_numpy(part).to(self.device))
+                scores, shifts = (output[0].cpu().numpy() for output in self.propose_net(pixels))
+            rows, columns = np.nonzero(scores >= least)
+            corner = np.stack([columns, rows], axis=1).astype(np.float32) * nets.STRIDE + (x0, y0)
+            x, y = corner.T + nets.CELL / 2
+            own = (x >= left) & (x < right) & (y >= top) & (y < bottom)
+            boxes = np.concatenate([corner, corner + nets.CELL], axis=1)
+            found.append((shifted(boxes, shifts[:, rows, columns].T)[own], scores[rows, columns][own]))
+        boxes, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return boxes, scores
 
     def refine(
         self, picture: Picture, boxes: NDArray[np.float32]

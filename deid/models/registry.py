@@ -1,5 +1,6 @@
 """The model registry, `registry.yaml`: source, version, hashes and licence of each; what a run accepts."""
 
+import hashlib
 from collections.abc import Iterable
 from functools import cache
 from importlib import resources
@@ -7,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Annotated
 
 import yaml
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 from deid.config import LicenceClass, Section
 from deid.errors import ModelError
@@ -48,9 +49,30 @@ class Model(Section):
     members: tuple[Member, ...]
 
 
+class Packaged(Section):
+    """Weights that this project's own recipes made, and its package brings along."""
+
+    file: str  # below the package
+    used_for: str
+    licence: str
+    licence_class: LicenceClass
+    reason: str  # of the class, one line
+    commercial_use: str
+    source: str  # model card
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256((resources.files("deid") / self.file).read_bytes()).hexdigest()
+
+
 class Registry(Section):
     archives: dict[str, Archive]
     models: dict[str, Model]
+    packaged: dict[str, Packaged] = Field(default_factory=dict)
+
+    def described(self, name: str) -> Model | Packaged:
+        """The fetched or packaged model called `name`; ModelError when there is none."""
+        return self.packaged[name] if name in self.packaged else self.model(name)
 
     def model(self, name: str) -> Model:
         """The model called `name`; ModelError with the known names when there is none."""
@@ -84,7 +106,7 @@ def check_accepted(names: Iterable[str], accept: Iterable[str], registry: Regist
         ModelError: one line with each refused model, its class and reason, and the setting that accepts it.
     """
     registry, accept = registry or load(), tuple(accept)
-    models = {name: registry.model(name) for name in names}
+    models = {name: registry.described(name) for name in names}
     refused = {name: model for name, model in models.items() if model.licence_class not in accept}
     if not refused:
         return

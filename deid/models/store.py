@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from deid import __version__
 from deid.config import Models
 from deid.errors import ModelError
 from deid.models import registry as registry_module
@@ -89,7 +90,7 @@ class Store:
             self.fetch(name, push, progress)
 
     def rows(self) -> list[Row]:
-        """One row a registered model; nothing is fetched."""
+        """One row a registered or packaged model; nothing is fetched."""
         archive = self.registry.archive
         return [
             Row(
@@ -104,6 +105,19 @@ class Store:
                 accepted=self.accepted(name),
             )
             for name, model in self.registry.models.items()
+        ] + [
+            Row(
+                name=name,
+                package="deid",
+                version=__version__,
+                licence=model.licence,
+                licence_class=model.licence_class,
+                commercial_use=model.commercial_use,
+                used_for=model.used_for,
+                cached=True,
+                accepted=model.licence_class in self.models.accept,
+            )
+            for name, model in self.registry.packaged.items()
         ]
 
     def verify(self, name: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deid.config import Config, Part, Stage
-from deid.errors import ConfigError, ModelError
+from deid.errors import ConfigError
 from deid.models.store import Store
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ BUILTIN: dict[str, dict[str, Builtin]] = {
     },
 }
 KINDS = tuple(BUILTIN)
-SEGMENTER_CLASS = "restricted"  # of the packaged head segmenter, as its model card says
 
 
 def _builtin(kind: str, part: Part) -> Builtin:
@@ -77,12 +76,14 @@ def check(config: Config) -> None:
     """
     for kind in KINDS:
         _load(_builtin(kind, part_of(config, kind)).path, kind)
-    Store(config.models).check_accepted(models_of(config))
-    if uses_segmenter(config) and SEGMENTER_CLASS not in config.models.accept:
-        raise ModelError(
-            "licence not accepted: the head segmenter is restricted (trained on pictures of a restricted generator); "
-            "set region.kind: face, or models.accept: [clean, permissive, restricted]"
-        )
+    Store(config.models).check_accepted([*models_of(config), *packaged_of(config)])
+
+
+def packaged_of(config: Config) -> list[str]:
+    """Names in the model registry of the packaged weights that the run will load."""
+    matched = config.anonymizer in ("surrogate", "ksame-pixel")
+    used = {"attributes": matched and config.embedder.name == "dlib", "segmenter": uses_segmenter(config)}
+    return [name for name, wanted in used.items() if wanted]
 
 
 def build(config: Config, kind: str, stage: Stage) -> Any:

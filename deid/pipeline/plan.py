@@ -113,6 +113,16 @@ def to_bytes(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
+def anonymizer(config: Config) -> str:
+    """What faces get, in words."""
+    classic = config.classic
+    strength = {
+        "blur": f", sigma {classic.blur_sigma} face heights",
+        "pixelate": f", {classic.pixelate_blocks} blocks a face height",
+    }.get(config.anonymizer)
+    return config.anonymizer + (f"{strength}: a baseline, leaves people recognizable" if strength else "")
+
+
 def describe(config: Config) -> dict[str, Any]:
     """What a run would do, from a listing alone."""
     check(config)
@@ -124,6 +134,7 @@ def describe(config: Config) -> dict[str, Any]:
         "output": config.output.uri,
         "state": config.state,
         "models": ", ".join(f"{model}" for model in parts.models_of(config)),
+        "anonymizer": anonymizer(config),
         "match": f"{config.match.method}, k {config.match.k}, margin {config.match.margin}",
         "region": f"{config.region.scale} face outlines",
         "unit": f"{config.unit_size} pictures a shard",

@@ -136,10 +136,14 @@ def _kinds(kind: type[DeidError]) -> dict[str, type[DeidError]]:
 
 
 def model_hashes(config: Config) -> dict[str, Any]:
-    """SHA-256 of every registered model file and of the gallery, by name."""
+    """SHA-256 of every file of every model of the run, fetched or packaged, and of the gallery, by name."""
     registry = Store(config.models).registry
     hashes: dict[str, Any] = {
         name: {member.name: member.sha256 for member in registry.model(name).members}
         for name in parts.models_of(config)
+    }
+    hashes |= {
+        name: {registry.packaged[name].file: registry.packaged[name].sha256}
+        for name in parts.packaged_of(config)
     }
     return hashes | {"gallery": gallery_store.digest(config.gallery)}

@@ -152,7 +152,7 @@ class Generate:
 
     def start(self, face: Face) -> None:
         """Put a face on its first rung."""
-        if face.mesh is not None and attempt("start", partial(masks.trusted, face)) is None:
+        if not masks.agrees(face):
             face.mesh, face.mesh_score = None, 0.0
         yaw, pitch, _ = pose(face.mesh) if face.mesh is not None else (0.0, 0.0, 0.0)
         face.anonymizer, reason = ladder.start(

@@ -26,6 +26,7 @@ LIGHT_LIMIT = 1.5  # largest logarithm of the light's gain
 TINT_LIMIT = 0.45  # largest logarithm of a channel's gain apart from the light's
 MOST_EVEN = 0.4  # least share of the tones' spread that is kept
 NO_CHROMA = 0.1  # chroma of skin, as a share of its light, below which a picture counts as tinted grey
+CONTRASTS = (0.8, 1.8)  # factors between which contrast is changed
 FEATURE_SHARE = 0.7  # part of the gain that eyes and the open mouth take
 BLURS = (0.0, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # px
 COLD = 25.0  # grey levels from which green or blue over red is a colour of neither hair nor skin
@@ -135,6 +136,16 @@ def evenness(source: Field, surrogate: Field) -> tuple[float, Field]:
     spreads = [float(np.median(np.abs(t - m).max(1))) for t, m in zip(tones, middles, strict=True)]
     factor = np.clip(spreads[0] / max(spreads[1], 1e-3), MOST_EVEN, 1)
     return float(factor), middles[1].astype(np.float32)
+
+
+def contrast(source: Field, surrogate: Field) -> float:
+    """Factor for the surrogate's differences of light, so that its skin has the spread of the source's.
+
+    Dark skin shines: under a gain alone, light skin that is made dark stays flat. Both [N, 3] are mean colours of the
+    same skin, that of the surrogate in the source's light.
+    """
+    spreads = [float(np.subtract(*np.percentile(skin @ LUMINANCE, (90, 10)))) for skin in (source, surrogate)]
+    return float(np.clip(spreads[0] / max(spreads[1], 1.0), *CONTRASTS))
 
 
 def relight(surrogate: Field, gain: Field, skin: Field, feature: Field, even: tuple[float, Field]) -> Field:

@@ -23,6 +23,7 @@ OUTLINE_PULL = (
 )
 PULL_REACH = 0.6  # region scale, above the outline, at which it is not drawn at all
 UNLIKE = 60.0  # grey levels between surrogate and surroundings from which they are different things
+LOOSE_REACH = 0.25  # radii over which a loose region's face gives way to its surroundings
 INNER = 0.5  # radius, in outlines, within which the surrogate's own geometry is untouched
 
 
@@ -234,7 +235,7 @@ def _matched(
     return colour.relight(
         colour.desaturate(_warp(mesh, drawn, drawn_mesh, region), chroma),
         region.enlarge(gain),
-        region.enlarge(1 - masks.smoothstep((region.grid[1] - 0.85) / 0.3)),
+        region.enlarge(1 - masks.smoothstep((region.face_radius - 0.85) / 0.3)),
         colour.features(region, placed.astype(np.float32)),
         even,
     )
@@ -274,11 +275,14 @@ def _joined(surrogate: Field, around: Picture, usable: NDArray[np.bool_], region
     if found is None:
         return surrogate
     surroundings, lacking = found
-    ramp = masks.smoothstep((region.grid[1] - region.inner) / (region.scale - region.inner))[:, None]
+    inner = min(1.0, region.scale - 0.2)
+    ramp = masks.smoothstep((region.grid[1] - inner) / (region.scale - inner))[:, None]
     unlike = masks.smoothstep(np.abs(lacking).max(1, keepdims=True) / UNLIKE - 0.3)
-    if region.loose:
-        unlike = np.ones_like(unlike)
     free = masks.smoothstep((region.scale - 1) / 0.3)
+    if region.loose:
+        away = masks.smoothstep((region.face_radius - 0.95) / LOOSE_REACH)[:, None]
+        ramp = np.maximum(ramp, away)
+        unlike = np.ones_like(unlike)
     faded = masks.channels(region.enlarge(ramp**2 * unlike * free))
     shifted = surrogate + region.enlarge(ramp * lacking * (1 - unlike * (1 - free)))
     return np.clip(shifted + (region.enlarge(surroundings) - shifted) * faded, 0, 255)

@@ -21,20 +21,35 @@ from deid.surrogates import colour, masks, matting, reshape
 from deid.surrogates.masks import Field, Points, Region
 
 HULL = 1.06  # scale of the face outline that is always emptied
-EMPTIED = {FACE: 0.35, HAIR: 0.25}  # shares from which a pixel of the source is emptied
-MARGIN = 0.016  # of the face height: how far the emptied area is grown
+EMPTIED = {FACE: 0.35, HAIR: 0.15}  # shares from which a pixel of the source is emptied
+MARGIN = 0.025  # of the face height: how far the emptied area is grown
 TRUSTED = 0.6  # mean share of face inside the outline below which the parts are not believed
 STAYS = {FACE: (-0.3, -0.2), HAIR: (-0.02, 0.08)}  # below: from where to where the source's own begin to stay
 FADES = {FACE: (0.02, 0.1), HAIR: (0.0, 0.11), NECK: (0.0, 0.1)}  # below: where the surrogate's parts end
-EDGE = (0.35, 0.8)  # shares between which a part's opacity rises
+EDGE = (0.5, 0.95)  # shares between which a part's opacity rises
+SOLID = 0.8  # scale of the face outline within which the surrogate is opaque, whatever its parts say
+OUTSIDE = (
+    0.015,
+    0.05,
+)  # sides of a generated picture beyond the head's outline where what looks like it ends
+JOINT = (
+    -0.04,
+    0.05,
+    0.14,
+)  # below: where the neck begins and has ended to change; where the two are compared
+COARSE = 4  # px: cells in which necks are compared
+JOINT_BLUR = 0.06  # face heights
+JOINT_SHARE = 0.1  # of neck around a pixel from which the comparison is believed
 TINTS = (0.6, 1.7)  # factors between which hair is tinted
 SURE = 0.9  # share of hair from which its colour counts
 LEAST_HAIR = 0.02  # squared face heights of hair below which its colour does not count
-OWN = [FACE, HAIR, NECK]  # parts of the surrogate that are used
 MIDDLE = ((0.55, 0.75), (0.4, 0.6))  # rows and columns of a generated picture in which its face surely is
 REDUCED = 1.3  # pixels of the surrogate in one of the picture from which it is reduced first
 GRID = 64  # cells a side on which the warp is computed
-FILL_SIDE = 180  # px: to which a window is reduced to be filled
+DOUBTFUL = (
+    0.02  # face heights around what is emptied that still look of it, and are no source for the filling
+)
+FILL_SIDE = 150  # px: to which a window is reduced to be filled
 
 
 @dataclass(frozen=True)
@@ -74,7 +89,6 @@ def locate(picture: Picture, face: Face) -> Place:
     high = np.minimum(np.ceil(reach.max(0)) + 3, picture.shape[1::-1]).astype(int)
     if (high - low < 4).any():
         raise FaceError("composite_failed")
-    window = (slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0])))
     chip = np.hstack([chip[:, :2], apply(chip, low[None]).T])
     size = (int(high[0] - low[0]), int(high[1] - low[1]))
     refined = refined_parts(segment.head_chip(picture, face.mesh), face.segments)
@@ -89,9 +103,27 @@ def locate(picture: Picture, face: Face) -> Place:
     gone = [parts[..., part] * fade(below, *STAYS[part]) > least for part, least in EMPTIED.items()]
     found = gone[0] | gone[1]
     mask = hull | (_connected(found, hull, MARGIN * height) & (parts[..., OTHER] < 0.5))
+    crop = _used(mask, frame, MARGIN * height)
+    first = np.array([crop[1].start, crop[0].start])
+    low, frame = low + first, np.hstack([frame[:, :2], apply(frame, first[None]).T])
+    window = (
+        slice(int(low[1]), int(low[1]) + len(mask[crop])),
+        slice(int(low[0]), int(low[0]) + mask[crop].shape[1]),
+    )
     middle, feather = masks.centre(outline), max(1.0, 0.01 * height)
-    region = Region(outline, middle, 1.0, 1.0, False, outline, feather, window, mask)
-    return Place(face.mesh, face.segments, region, parts, frame, height)
+    region = Region(outline, middle, 1.0, outline, False, outline, feather, window, mask[crop])
+    return Place(face.mesh, face.segments, region, parts[crop], frame, height)
+
+
+def _used(mask: NDArray[np.bool_], frame: NDArray[np.float64], margin: float) -> tuple[slice, slice]:
+    """Rows and columns of a window that hold what is emptied and a margin (px), and a generated picture."""
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    corners = apply(inverse(frame), np.array([[0, 0], [1, 0], [0, 1], [1, 1.0]]))
+    grown = 4 + 2 * margin
+    low = np.minimum(corners.min(0), [columns[0] - grown, rows[0] - grown])
+    high = np.maximum(corners.max(0), [columns[-1] + grown, rows[-1] + grown])
+    x, y = (slice(max(0, int(a)), int(np.ceil(b)) + 1) for a, b in zip(low, high, strict=True))
+    return slice(*y.indices(mask.shape[0])[:2]), slice(*x.indices(mask.shape[1])[:2])
 
 
 def paste(source: Picture, result: Picture, hidden: NDArray[np.bool_], face: Face, place: Place) -> None:
@@ -114,6 +146,7 @@ def paste(source: Picture, result: Picture, hidden: NDArray[np.bool_], face: Fac
     alpha = _opacity(parts, head, place)
     alpha[others] = 0
     behind = _filled(around, gone, place)
+    drawn = _necked(drawn, behind, parts, head, place)
     drawn = colour.textured(drawn, source[region.window], region)
     blended = behind + (drawn - behind) * masks.channels(alpha)
     if not np.isfinite(cv2.sumElems(blended)).all():
@@ -147,9 +180,8 @@ def to_units(chip: NDArray[np.float64]) -> NDArray[np.float64]:
 def refined_parts(chip: Picture, segments: segment.Segments) -> Field:
     """Parts [INPUT, INPUT, 5], 0..1, with the edges of their chip [S, S, 3]."""
     size = (segment.INPUT, segment.INPUT)
-    guide = cv2.resize(chip, size, interpolation=cv2.INTER_AREA)
-    parts = cv2.resize(segments, size, interpolation=cv2.INTER_LINEAR)
-    return matting.refine(guide, parts.astype(np.float32) / np.float32(255))
+    guide = np.asarray(cv2.resize(chip, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return matting.refine(guide, segments.astype(np.float32) / np.float32(255))
 
 
 def from_chip(parts: Field, chip: NDArray[np.float64], size: tuple[int, int]) -> Field:
@@ -166,25 +198,25 @@ def axis(frame: NDArray[np.float64], size: tuple[int, int]) -> Field:
 
 
 def _connected(found: NDArray[np.bool_], hull: NDArray[np.bool_], margin: float) -> NDArray[np.bool_]:
-    """What of `found` hangs together with the face, grown by `margin` px."""
-    _, labels = cv2.connectedComponents((found | hull).astype(np.uint8))
-    own = np.unique(labels[hull])
+    """`found`, grown by `margin` px, as far as it then hangs together with the face."""
     size = 2 * max(1, round(margin)) + 1
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-    return cv2.dilate(np.isin(labels, own).astype(np.uint8), kernel).astype(np.bool_)
+    grown = cv2.dilate((found | hull).astype(np.uint8), kernel)
+    _, labels = cv2.connectedComponents(grown)
+    return np.isin(labels, np.unique(labels[hull]))
 
 
 def _layers(head: Drawn) -> tuple[Field, Field]:
     """Colours [S, S, 3] of a generated head without what is behind it, and its parts [INPUT, INPUT, 5]."""
     parts = refined_parts(head.picture, head.segments)
-    solid = parts[..., OWN].sum(-1)
+    solid = parts[..., FACE] + parts[..., HAIR] + parts[..., NECK]
     _, labels = cv2.connectedComponents((solid > EDGE[0]).astype(np.uint8))
     rows, columns = (slice(*(round(share * len(labels)) for share in shares)) for shares in MIDDLE)
     found = labels[rows, columns]
     own = np.bincount(found[found > 0]).argmax() if found.any() else 0
     parts *= masks.channels((labels == own).astype(np.float32))[..., :1]
     side = len(head.picture)
-    solid = cv2.resize(parts[..., OWN].sum(-1), (side, side), interpolation=cv2.INTER_LINEAR)
+    solid = cv2.resize(solid * (labels == own), (side, side), interpolation=cv2.INTER_LINEAR)
     colours = head.picture.astype(np.float32)
     return matting.foreground(colours, _opaque(np.asarray(solid, np.float32)), max(3, side // 24)), parts
 
@@ -200,16 +232,21 @@ def _drawn(head: Drawn, place: Place) -> tuple[Field, Field]:
     cells = np.stack(np.meshgrid(*((np.arange(GRID) + 0.5) * n / GRID - 0.5 for n in (width, height))), -1)
     source = appearance.silhouette(place.segments, place.mesh)
     drawn = appearance.silhouette(head.segments, head.mesh, segment.whole(side))
-    at = apply(inverse(units), reshape.warp(apply(place.frame, cells.reshape(-1, 2)), source, drawn))
-    grid = at.reshape(GRID, GRID, 2).astype(np.float32)
-    field = np.asarray(cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR), np.float32) + 0.5
+    at, outside = reshape.warp(apply(place.frame, cells.reshape(-1, 2)), source, drawn)
+    grid = (
+        np.column_stack([apply(inverse(units), at) + 0.5, outside]).reshape(GRID, GRID, 3).astype(np.float32)
+    )
+    fine = np.asarray(cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    field = fine[..., :2]
     colours, parts = _layers(head)
     scale = float(np.hypot(*place.frame[:, 0]) / np.hypot(*units[:, 0]))
     if scale > REDUCED:
         size = max(8, round(side / scale))
         colours = np.asarray(cv2.resize(colours, (size, size), interpolation=cv2.INTER_AREA), np.float32)
     seen = look_up(colours, field * (len(colours) / side) - 0.5, cv2.INTER_CUBIC, cv2.BORDER_REPLICATE)
-    return seen.clip(0, 255), look_up(parts, field * (len(parts) / side) - 0.5).clip(0, 1)
+    found = look_up(parts, field * (len(parts) / side) - 0.5).clip(0, 1)
+    found[..., [FACE, HAIR]] *= fade(fine[..., 2], *OUTSIDE)[..., None]
+    return seen.clip(0, 255), found
 
 
 def _below(head: Drawn, place: Place) -> Field:
@@ -225,10 +262,28 @@ def _opacity(parts: Field, head: Drawn, place: Place) -> Field:
     alpha = np.zeros_like(below)
     for part, (begin, end) in FADES.items():
         alpha += parts[..., part] * fade(below, begin, end) * ((1 - front) if part == NECK else 1)
-    hull = masks.fill(place.region.outline, place.region.mask.shape, place.region.offset)
+    region = place.region
+    hull = masks.fill(region.outline, region.mask.shape, region.offset)
     alpha = _opaque(alpha) * np.where(hull, 1, 1 - front)
-    inside = colour.blurred(hull.astype(np.float32), max(0.5, 0.01 * place.height)) * hull
-    return np.maximum(alpha, inside)
+    solid = masks.fill(masks.scaled(region.outline, SOLID), region.mask.shape, region.offset)
+    return np.maximum(alpha, colour.blurred(solid.astype(np.float32), max(0.5, 0.03 * place.height)) * solid)
+
+
+def _necked(drawn: Field, behind: Field, parts: Field, head: Drawn, place: Place) -> Field:
+    """The surrogate with its neck drawn to the colour of the source's, all of it where the surrogate ends."""
+    below, size = _below(head, place), drawn.shape[1::-1]
+    both = np.minimum(parts[..., NECK], place.parts[..., NECK]) * fade(below, *JOINT[1:])
+    both[place.region.mask] = 0
+    small = (max(1, size[0] // COARSE), max(1, size[1] // COARSE))
+    apart = cv2.resize(
+        cv2.merge([(behind - drawn) * masks.channels(both), both]), small, interpolation=cv2.INTER_AREA
+    )
+    spread = colour.blurred(np.asarray(apart, np.float32), max(1.0, JOINT_BLUR * place.height / COARSE))
+    share = spread[..., 3:]
+    shift = spread[..., :3] / (share + 1e-3) * np.minimum(share / JOINT_SHARE, 1)
+    shift = np.asarray(cv2.resize(shift, size, interpolation=cv2.INTER_LINEAR), np.float32)
+    weight = parts[..., NECK] * (1 - fade(below, *JOINT[:2]))
+    return np.clip(drawn + shift * masks.channels(weight), 0, 255)
 
 
 def _coloured(source: Picture, drawn: Field, parts: Field, head: Drawn, place: Place) -> Field:
@@ -240,11 +295,15 @@ def _coloured(source: Picture, drawn: Field, parts: Field, head: Drawn, place: P
     points, skin = points[bare], skin[bare]
     painted = colour.sample(head.picture, head.mesh[masks.SKIN, :2].astype(np.float64)[bare])
     chroma = colour.saturation(skin)
-    gain = region.enlarge(colour.gains(region, skin, colour.desaturate(painted, chroma), points))
+    painted = colour.desaturate(painted, chroma)
+    gains = colour.gains(region, skin, painted, points)
     drawn = colour.desaturate(drawn, chroma)
-    lit = (drawn + colour.DARK) * gain - colour.DARK
+    lit = (drawn + colour.DARK) * region.enlarge(gains) - colour.DARK
+    seen = (painted + colour.DARK) * np.median(gains, axis=0) - colour.DARK
+    middle = np.median(seen, axis=0).astype(np.float32)
+    lit = middle + (lit - middle) * np.float32(colour.contrast(skin, np.asarray(seen, np.float32)))
     hair = _tinted(source.astype(np.float32), drawn, parts, place)
-    share = masks.channels(parts[..., [FACE, NECK]].sum(-1).clip(0, 1))
+    share = masks.channels(np.minimum(parts[..., FACE] + parts[..., NECK], 1))
     return np.clip(lit * share + (lit if hair is None else hair) * (1 - share), 0, 255)
 
 
@@ -255,14 +314,14 @@ def _tinted(source: Field, drawn: Field, parts: Field, place: Place) -> Field | 
         sure = share * (share > SURE)
         if sure.sum() < LEAST_HAIR * place.height**2:
             return None
-        means.append((picture * sure[..., None]).sum((0, 1)) / sure.sum() + colour.DARK)
+        means.append(np.einsum("hwc,hw->c", picture, sure) / sure.sum() + colour.DARK)
     return np.asarray((drawn + colour.DARK) * np.clip(means[0] / means[1], *TINTS) - colour.DARK, np.float32)
 
 
 def _filled(around: Picture, gone: NDArray[np.bool_], place: Place) -> Field:
     """The window of the picture with what is emptied filled from around it."""
-    grown = max(1, round(0.01 * place.height))
+    grown = max(1, round(DOUBTFUL * place.height))
     wide = cv2.dilate(gone.astype(np.uint8), np.ones((2 * grown + 1,) * 2, np.uint8))
     found = matting.fill(around.astype(np.float32), wide.astype(np.bool_), FILL_SIDE)
-    soft = np.where(gone, 1, colour.blurred(wide.astype(np.float32), max(0.5, 0.8 * grown)))
+    soft = np.where(gone, 1, colour.blurred(wide.astype(np.float32), max(0.5, 0.5 * grown)))
     return around + (found - around) * masks.channels(soft.astype(np.float32))

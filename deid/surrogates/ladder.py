@@ -48,6 +48,9 @@ def start(
 def lower(face: Face, failure: str) -> str:
     """Put a face one rung down, without what the rung above made, and say which rung that is.
 
+    For every part that finds a face's rung wanting, before compositing or after; `Generate.fill` then renders the
+    new rung.
+
     Args:
         failure: code of `records.COVER`; a code that the face has already stays.
 

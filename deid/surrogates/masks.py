@@ -88,10 +88,8 @@ class Region:
     outline: Points  # [M, 2] face outline, pixels of the picture
     centre: Points  # [2]
     scale: float
-    inner: float  # radius, in outlines, from which the surrogate may give way to the surroundings
-    loose: (
-        bool  # the place is known roughly, or too small for texture: the surroundings fade in, nothing more
-    )
+    face: Points  # [K, 2] outline of the face that goes in: the outline, or within it where the mesh is laid
+    loose: bool  # placed roughly, or too small for texture: the face fades into its surroundings
     polygon: Points  # [M, 2] outline times scale
     feather: float  # px, outside the polygon
     window: tuple[slice, slice]  # rows, columns: polygon and feather, clipped to the picture
@@ -120,12 +118,12 @@ class Region:
         x = (np.arange(GRID) + 0.5) * width / GRID - 0.5 + self.offset[0]
         y = (np.arange(GRID) + 0.5) * height / GRID - 0.5 + self.offset[1]
         cells = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
-        edge = self.outline - self.centre
-        angles, order = np.unique(np.arctan2(edge[:, 1], edge[:, 0]), return_index=True)
-        reach = np.hypot(edge[:, 0], edge[:, 1])[order]
-        arm = cells - self.centre
-        limit = np.interp(np.arctan2(arm[:, 1], arm[:, 0]), angles, reach, period=2 * np.pi)
-        return cells, (np.hypot(arm[:, 0], arm[:, 1]) / limit).astype(np.float32)
+        return cells, _radius(cells, self.outline, self.centre)
+
+    @cached_property
+    def face_radius(self) -> Field:
+        """The radius [g*g] of the grid's cells in outlines of the face that goes in."""
+        return _radius(self.grid[0], self.face, centre(self.face))
 
     def enlarge(self, field: NDArray[np.floating]) -> Field:
         """A field [g*g, ...] of the coarse grid, at the window's resolution."""
@@ -151,13 +149,19 @@ def region(face: Face, options: config.Region, shape: tuple[int, ...]) -> Region
         raise FaceError("composite_failed")
     window = (slice(int(first[1]), int(last[1])), slice(int(first[0]), int(last[0])))
     extent = (int(last[1] - first[1]), int(last[0] - first[0]))
-    inner = min(1.0, scale - 0.2)
-    if face.laid and face.mesh is not None:  # the box reaches further than the face that goes in
-        own = outline(face.mesh).astype(np.float32)
-        inner *= float(np.sqrt(cv2.contourArea(own) / cv2.contourArea(edge.astype(np.float32))))
+    own = edge if face.mesh is None else outline(face.mesh)
     loose = face.laid or float(np.ptp(edge[:, 1])) < LOOSE_BELOW
     mask = fill(polygon, extent, first)
-    return Region(edge, centre(edge), scale, inner, loose, polygon, feather, window, mask)
+    return Region(edge, centre(edge), scale, own, loose, polygon, feather, window, mask)
+
+
+def _radius(cells: Points, polygon: Points, middle: Points) -> Field:
+    """How far out cells [N, 2] lie in a polygon: 0 at its middle, 1 on it."""
+    edge, arm = polygon - middle, cells - middle
+    angles, order = np.unique(np.arctan2(edge[:, 1], edge[:, 0]), return_index=True)
+    reach = np.hypot(edge[:, 0], edge[:, 1])[order]
+    limit = np.interp(np.arctan2(arm[:, 1], arm[:, 0]), angles, reach, period=2 * np.pi)
+    return (np.hypot(arm[:, 0], arm[:, 1]) / limit).astype(np.float32)
 
 
 def trusted(face: Face) -> Points:
@@ -176,6 +180,15 @@ def trusted(face: Face) -> Points:
     if any(cv2.pointPolygonTest(reach, (float(x), float(y)), False) < 0 for x, y in _seen(face)):
         raise FaceError("composite_failed")
     return edge
+
+
+def agrees(face: Face) -> bool:
+    """The face has a usable mesh where the detector saw it."""
+    try:
+        trusted(face)
+    except FaceError:
+        return False
+    return True
 
 
 def _rounded(box: NDArray[np.float32]) -> Points:

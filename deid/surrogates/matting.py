@@ -1,39 +1,48 @@
 """Soft masks: their edges drawn to a picture's, and the colours of what stands in front."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from deid.surrogates.masks import Field
 
-EDGE = 6  # px: radius of the windows in which a mask is a linear function of colour
+EDGE = 3  # px of a mask: radius of the windows in which it is a linear function of colour
 SMOOTH = 3e-4  # variance of colour (0..1) below which a window counts as flat
 
 
 def refine(picture: NDArray[np.number], masks: Field, radius: int = EDGE, smooth: float = SMOOTH) -> Field:
-    """Masks [h, w, C], 0..1, with the edges of a picture [h, w, 3], 0..255.
+    """Masks [h, w, C], 0..1, at the resolution and with the edges of a picture [H, W, 3], 0..255.
 
-    The guided filter in colour (He, Sun, Tang 2010): within each window a mask is a linear function of the colour.
+    The guided filter in colour (He, Sun, Tang 2010): within each window a mask is a linear function of the colour. It
+    is fitted at the masks' resolution and applied at the picture's (the fast guided filter, He and Sun 2015).
+
+    Args:
+        radius: of the windows, px of the masks.
+        smooth: variance of colour (0..1) below which a window counts as flat.
     """
-    guide = picture.astype(np.float32) / np.float32(255)
-    means, size = _blur(guide, radius), guide.shape[:2]
+    size = masks.shape[1::-1]
+    full = picture.astype(np.float32) / np.float32(255)
+    levels = _planes(
+        full if full.shape[1::-1] == size else cv2.resize(full, size, interpolation=cv2.INTER_AREA)
+    )
+    means = [_blur(level, radius) for level in levels]
     pairs = [(i, j) for i in range(3) for j in range(i, 3)]
-    spread = [_blur(guide[..., i] * guide[..., j], radius) for i, j in pairs]
-    covariance = np.empty((*size, 3, 3), np.float32)
-    for number, (i, j) in enumerate(pairs):
-        covariance[..., i, j] = covariance[..., j, i] = spread[number] - means[..., i] * means[..., j]
-    covariance += smooth * np.eye(3, dtype=np.float32)
-    inverse = _inverse(covariance)
-    result = np.empty_like(masks)
-    for channel in range(masks.shape[2]):
-        mask = masks[..., channel]
+    spread = [_blur(levels[i] * levels[j], radius) - means[i] * means[j] for i, j in pairs]
+    for diagonal in (0, 3, 5):
+        spread[diagonal] += np.float32(smooth)
+    inverse = _inverse(spread)
+    channels = []
+    for mask in _planes(masks):
         mean = _blur(mask, radius)
-        shared = _blur(guide * mask[..., None], radius) - means * mean[..., None]
-        slope = (inverse * shared[..., None, :]).sum(-1)
-        offset = mean - (slope * means).sum(-1)
-        smooth_both = _blur(np.dstack([slope, offset]), radius)
-        result[..., channel] = (smooth_both[..., :3] * guide).sum(-1) + smooth_both[..., 3]
-    return np.clip(result, 0, 1)
+        shared = [_blur(levels[i] * mask, radius) - means[i] * mean for i in range(3)]
+        slopes = [_dot(row, shared) for row in inverse]
+        linear = np.dstack([_blur(field, radius) for field in (*slopes, mean - _dot(slopes, means))])
+        fine = _planes(cv2.resize(linear, full.shape[1::-1], interpolation=cv2.INTER_LINEAR))
+        channels.append(_dot(fine[:3], _planes(full)) + fine[3])
+    return np.clip(np.stack(channels, -1), 0, 1)
 
 
 def foreground(picture: Field, alpha: Field, radius: int) -> Field:
@@ -69,16 +78,25 @@ def fill(picture: Field, missing: NDArray[np.bool_], side: int) -> Field:
     return np.asarray(cv2.resize(found, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
+def _planes(field: NDArray[Any]) -> list[Field]:
+    return [np.asarray(plane, np.float32) for plane in cv2.split(field)]
+
+
+def _dot(a: Sequence[Field], b: Sequence[Field]) -> Field:
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
 def _blur(field: NDArray[np.floating], radius: int) -> Field:
     return np.asarray(
         cv2.blur(field, (2 * radius + 1, 2 * radius + 1), borderType=cv2.BORDER_REFLECT), np.float32
     )
 
 
-def _inverse(m: Field) -> Field:
-    """Inverses of symmetric matrices [..., 3, 3]: far quicker than LAPACK's one by one."""
-    a, b, c, d, e, f = m[..., 0, 0], m[..., 0, 1], m[..., 0, 2], m[..., 1, 1], m[..., 1, 2], m[..., 2, 2]
+def _inverse(m: list[Field]) -> list[list[Field]]:
+    """Inverse of symmetric 3x3 matrices, given and returned entry by entry (upper triangle, rows), each [h, w]: far
+    quicker than LAPACK's one by one."""
+    a, b, c, d, e, f = m
     co = [d * f - e * e, c * e - b * f, b * e - c * d, a * f - c * c, b * c - a * e, a * d - b * b]
-    determinant = a * co[0] + b * co[1] + c * co[2]
-    rows = [(co[0], co[1], co[2]), (co[1], co[3], co[4]), (co[2], co[4], co[5])]
-    return np.stack([np.stack(row, -1) for row in rows], -2) / determinant[..., None, None]
+    scale = 1 / (a * co[0] + b * co[1] + c * co[2])
+    co = [entry * scale for entry in co]
+    return [[co[0], co[1], co[2]], [co[1], co[3], co[4]], [co[2], co[4], co[5]]]

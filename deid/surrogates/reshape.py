@@ -18,12 +18,17 @@ STILL = 0.6  # part of the way from the middle to the face's outline within whic
 SMOOTH = 2  # rays: standard deviation of the smoothing along the outline
 
 
-def warp(points: masks.Points, source: Silhouette, surrogate: Silhouette) -> masks.Points:
+def warp(
+    points: masks.Points, source: Silhouette, surrogate: Silhouette
+) -> tuple[masks.Points, NDArray[np.float64]]:
     """Where in the surrogate's picture the content of each point [N, 2] comes from; both in sides of that picture.
 
     Args:
         source: outline of the source's head, in the same frame.
         surrogate: outline of the surrogate's head.
+
+    Returns:
+        The places [N, 2], and how far each point lies outside the outline that the head is given [N], negative inside.
     """
     upward = np.abs((angles() + np.pi) % (2 * np.pi) - np.pi)
     low, high = np.radians(UPWARD)
@@ -43,7 +48,7 @@ def warp(points: masks.Points, source: Silhouette, surrogate: Silhouette) -> mas
     for inner, outer, begin, finish in zip(target, target[1:], origin, origin[1:], strict=False):
         part = begin + (radius - inner) * (finish - begin) / np.maximum(outer - inner, 1e-6)
         moved = np.where(radius > inner, part, moved)
-    return np.asarray(CENTRE + arm * (moved / np.maximum(radius, 1e-6))[:, None])
+    return CENTRE + arm * (moved / np.maximum(radius, 1e-6))[:, None], radius - target[2]
 
 
 def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -15,9 +15,10 @@ Style = NDArray[np.float32]  # [style_dim]
 Seen = tuple[
     NDArray[np.float32], NDArray[np.float32] | None
 ]  # mesh [468, 3] (px) and looks [len(LOOKS)] of a style
-SURE = (2.5, 4.0)  # log odds of the surrogate's apparent sex
-LEAST = 0.003  # likelihood, on either side, beyond which log odds no longer grow
+SURE = (4.0, 5.0)  # log odds of the surrogate's apparent sex
+LEAST = 0.001  # likelihood, on either side, beyond which log odds no longer grow
 NOT_BALD = 0.6  # share of skin above the forehead beyond which a head has no hair colour
+ROOM = 0.33  # face heights of hair for which there is room in a generated picture; the rest is stretched
 OUTLYING = (0.5, 99.5)  # percentiles of the gallery to which its values are clipped
 STRENGTH = 0.8  # part of what is missing that a correction adds
 HAIR = COLOURS[3:6]
@@ -58,7 +59,10 @@ class Steering:
         target = self.control.target(face.mesh, self.wanted(face, male, age))
         style = self.control.steer(style, target)
         for _ in range(self.corrections):
-            mesh, looks = see(style)
+            try:
+                mesh, looks = see(style)
+            except FaceError:  # no face to measure: the last style stays, and is checked when rendered
+                break
             seen = {} if looks is None else dict(zip(LOOKS, looks.tolist(), strict=True))
             style = self.control.correct(style, target, self.control.target(mesh, seen), STRENGTH)
         return style
@@ -71,6 +75,7 @@ class Steering:
             found["sex"] = float(np.copysign(np.clip(abs(odds), *SURE), odds))
         if face.looks is not None:
             found |= dict(zip(LOOKS, face.looks.tolist(), strict=True))
+            found["hair_top"] = min(found["hair_top"], ROOM)
             if found["bald"] > NOT_BALD:
                 found |= dict.fromkeys(HAIR, float("nan"))
         return found

@@ -91,7 +91,6 @@ def test_every_odd_file_has_its_stated_outcome(tmp_path: Path) -> None:
     [
         ("generator", "RaisingGenerator", "generate_failed"),
         ("generator", "NoiseGenerator", "generate_failed"),
-        ("embedder", "RaisingEmbedder", "embed_failed"),
         ("mesher", "UnsureMesher", "mesh_failed"),
     ],
 )
@@ -102,7 +101,8 @@ def test_a_part_that_fails_covers_the_face(tmp_path: Path, part: str, name: str,
         "pictures_in": 3, "pictures_out": 3, "pictures_quarantined": 0, "faces": 2, "replaced": 0, "covered": 2,
     }  # fmt: skip
     assert Counter(row["reason"] for row in audit(result)) == {reason: 2}
-    assert {row["status"] for row in audit(result)} == {"covered"}
+    assert {(row["status"], row["anonymizer"]) for row in audit(result)} == {("covered", "solid")}
+    assert result.manifest["anonymizers"] == {"solid": 2}
     for pair in trace.pairs(config, result):
         if pair.key != "c":
             assert covered_share(pair) > 0.02
@@ -119,10 +119,22 @@ def covered_share(pair: trace.Pair) -> float:
     return float((np.abs(pair.result().astype(int) - np.array(COLOUR)).max(2) <= 3).mean())
 
 
-def test_solid_is_a_policy(tmp_path: Path) -> None:
-    result = pipeline.run(job(tmp_path, two_faces(), anonymizer="solid"))
+def test_without_embeddings_faces_go_one_rung_down(tmp_path: Path) -> None:
+    config = job(tmp_path, two_faces(), embedder={"name": "tests.faults.parts:RaisingEmbedder"})
+    result = pipeline.run(config)
+    assert balanced(result)["replaced"] == 2
+    assert {row["reason"] for row in audit(result)} == {"embed_failed"}
+    rungs = Counter(row["anonymizer"] for row in audit(result))
+    assert rungs.keys() <= {"simple", "ksame-pixel"}
+    assert result.manifest["anonymizers"] == rungs
+
+
+@pytest.mark.parametrize("anonymizer", ["solid", "blur"])
+def test_cover_is_a_policy(tmp_path: Path, anonymizer: str) -> None:
+    result = pipeline.run(job(tmp_path, two_faces(), anonymizer=anonymizer))
     assert balanced(result)["covered"] == 2
-    assert {row["reason"] for row in audit(result)} == {"policy"}
+    assert {(row["anonymizer"], row["reason"]) for row in audit(result)} == {(anonymizer, "policy")}
+    assert result.manifest["anonymizers"] == {anonymizer: 2}
 
 
 def test_a_detector_that_raises_on_one_picture_costs_that_picture(tmp_path: Path) -> None:

@@ -135,6 +135,9 @@ def test_nothing_observed_is_kept_too():
 def test_a_folder_of_results(photographs, tmp_path):
     made = surrogates.folder("x", str(tmp_path))
     assert set(made.output) == {p.key for p in photographs}
+    surrogates_jobs.keep(tmp_path / "kept", {"a": b"1"}, {"seconds_a_face": 2.0})
+    again = surrogates.folder("x", str(tmp_path / "kept"))
+    assert (again.output, again.notes) == ({"a": b"1"}, {"seconds_a_face": 2.0, "partial": False})
     (tmp_path / "empty").mkdir()
     with pytest.raises(SystemExit, match="no pictures"):
         surrogates.folder("x", str(tmp_path / "empty"))

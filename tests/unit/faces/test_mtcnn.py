@@ -34,6 +34,14 @@ def test_portrait_has_one_face_with_its_points(detector: MTCNN, portrait: Pictur
     assert (found.boxes.dtype, found.scores.dtype, found.points.dtype) == (np.float32,) * 3
 
 
+def test_tiles_change_nothing(detector: MTCNN, portrait: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = detector.detect(portrait, height=30)
+    monkeypatch.setattr(mtcnn, "TILE", 100)
+    tiled = detector.detect(portrait, height=30)
+    assert len(whole) == len(tiled) == 1
+    assert overlaps(whole.boxes[0], tiled.boxes)[0][0] > 0.85
+
+
 def test_a_face_is_told_from_its_surroundings(detector: MTCNN, portrait: Picture) -> None:
     boxes = np.array([BOX, [10, 10, 110, 110], [400, 20, 460, 90]], np.float32)
     found = detector.judge(portrait, boxes)

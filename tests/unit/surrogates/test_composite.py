@@ -1,10 +1,11 @@
+import cv2
 import numpy as np
 import pytest
 from skimage.data import astronaut
 
 from deid import config
 from deid.errors import FaceError
-from deid.surrogates import composite, masks
+from deid.surrogates import colour, composite, masks
 from tests.unit.surrogates import drawn
 
 SCALES = [1.0, 1.3, 1.5]
@@ -74,12 +75,12 @@ def test_overlapping_faces_leave_no_source_and_the_nearer_whole():
 @pytest.mark.parametrize("failure", ["", "generate_failed"])
 def test_a_face_takes_nothing_from_its_neighbours_source(failure):
     options, results = config.Region(scale=1.5), []
-    for colour in ((255, 0, 255), (0, 90, 20)):
+    for clothing in ((255, 0, 255), (0, 90, 20)):
         near, far = drawn.face((220, 180), 160, seed=1), drawn.face((78, 180), 90, seed=2)
         near.failure = failure
         source = drawn.texture(400, 400, 4)
         theirs = drawn.inside(near, 1.5, source.shape)
-        source[theirs] = colour
+        source[theirs] = clothing
         results.append(composite.composite_all(source, [near, far], options))
         assert (near.status, far.status) == ("covered" if failure else "replaced", "replaced")
     own = drawn.inside(far, 1.5, source.shape)
@@ -165,8 +166,6 @@ def test_surrogate_is_placed_on_the_face():
 
 
 def test_surrogate_is_no_sharper_than_a_blurred_source():
-    import cv2
-
     sharp, _ = drawn.surrogate(256, 3)
     face = drawn.face((130, 140), 140, size=256)
     face.surrogate = np.clip(sharp + np.random.default_rng(0).normal(0, 12, sharp.shape), 0, 255).astype(
@@ -255,3 +254,40 @@ def test_fit_size_is_the_least_that_the_place_needs(height, expected):
     small, small_mesh = composite.fit_size(picture, mesh, face, (64, 128, 256))
     assert small.shape == (expected, expected, 3)
     assert np.allclose(small_mesh, mesh * expected / 256)
+
+
+@pytest.mark.parametrize("height", [10, 16, 40, 120])
+def test_a_face_laid_on_points_fades_into_its_surroundings(height):
+    face = drawn.face((100, 100), height)
+    face.anonymizer, face.failure, face.mesh_score = "simple", "mesh_failed", 0.0
+    face.surrogate[drawn.inside(face, 0, (128, 128)) | (face.surrogate[..., 0] < 120)] = (20, 230, 40)
+    source = np.full((200, 200, 3), (120, 90, 80), np.uint8)
+    region = masks.region(face, config.Region(), source.shape)
+    source[region.window][region.mask] = drawn.KEY
+    source[drawn.inside(face, 1.0, source.shape)] = (200, 150, 120)
+    result = composite.composite_all(source, [face], config.Region())
+    assert (face.status, face.anonymizer) == ("replaced", "simple")
+    edge = region.mask & (cv2.erode(region.mask.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0)
+    assert np.abs(result[region.window][edge].astype(int) - (120, 90, 80)).max() < 25
+    assert drawn.key_left(result[region.window], region.mask) == 0
+
+
+@pytest.mark.parametrize("box", [(60, 60, 140, 140), (40, 80, 150, 130), (80, 20, 120, 170)])
+def test_the_region_of_a_laid_mesh_holds_the_whole_box(box):
+    face = drawn.face((100, 100), 60)
+    face.mesh_score, face.box = 0.0, np.array(box, np.float32)
+    region = masks.region(face, config.Region(scale=1.0), (220, 220))
+    whole = np.zeros((220, 220), np.bool_)
+    whole[region.window] = region.mask
+    assert whole[box[1] : box[3], box[0] : box[2]].all()
+    assert whole[drawn.inside(face, 1.3, whole.shape)].all()
+
+
+@pytest.mark.parametrize("worn", [(120, 220, 235), (5, 5, 8), (250, 250, 250)])
+def test_light_of_a_laid_face_stays_near_where_no_skin_is_seen(worn):
+    face = drawn.face((160, 170), 120)
+    region = masks.region(face, config.Region(), (320, 330))
+    points = np.tile(np.array(worn, np.float32), (300, 1))
+    gain = colour.level_gain(region, points, np.full((300, 3), (200, 150, 120), np.float32))
+    assert np.ptp(gain, axis=1).max() < 1e-5
+    assert np.exp(-0.71) < gain.min() <= gain.max() < np.exp(0.71)
