@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
+from deid.faces.appearance import LOOKS
 from deid.gallery import store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,13 +38,25 @@ def test_the_job_builds_a_gallery(tmp_path):
     assert len(gallery) == 6
     assert gallery.metadata["recipe.seed"] == "7"
     assert len({style.tobytes() for style in gallery.styles}) == 6
-    assert {"sex", "age", "yaw", "skin_l"} <= set(gallery.attributes)
+    assert {"sex", "age", "yaw", *LOOKS, "cut"} <= set(gallery.attributes)
     assert np.linalg.norm(gallery.embeddings, axis=1).min() > 0.5
 
     before = out.read_bytes()
     done = build_gallery(tmp_path, ["clean"], "--out", str(out), "--annotate")
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 3
+    assert "models.accept" in done.stderr.splitlines()[-1]
     assert out.read_bytes() == before
+
+    done = build_gallery(
+        tmp_path, ["clean", "permissive", "restricted"], "--out", str(out), "--annotate"
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    again = store.load(str(out))
+    assert set(again.attributes) == set(gallery.attributes)
+    for name, values in gallery.attributes.items():
+        tolerance = 0.1 * np.nanstd(values) if name in (*LOOKS, "cut") else 0
+        apart = np.abs(again.attributes[name] - values)
+        assert np.nanmedian(apart) <= max(tolerance, 1e-6), name
 
 
 @pytest.mark.parametrize(

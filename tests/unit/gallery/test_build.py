@@ -4,13 +4,14 @@ import cv2
 import numpy as np
 import pytest
 
+from deid.faces.appearance import LOOKS
 from deid.faces.detect import CenterFaceDetector
 from deid.faces.embed import DlibEmbedder
 from deid.faces.mesh import FaceMesher
+from deid.faces.segment import HAIR, INPUT, PARTS, SIDE
 from deid.gallery import build
 from deid.interfaces import Detections
 from deid.models.store import default_store
-from deid.surrogates import masks
 from deid.surrogates.generator import MobileStyleGANGenerator
 
 RECIPE = build.Recipe(seed=1)
@@ -134,15 +135,35 @@ def test_sunglasses_are_dark(examiner, examined):
     assert after["yaw"] == before["yaw"]
 
 
-def test_skin_colour_is_that_of_the_face():
-    mesh = np.random.default_rng(0).random((468, 3)).astype(np.float32)
-    angles = np.linspace(0, 2 * np.pi, len(masks.OVAL), endpoint=False)
-    mesh[masks.OVAL, :2] = 0.5 + 0.4 * np.stack([np.sin(angles), -np.cos(angles)], 1)
-    picture = np.full((100, 100, 3), (0, 0, 255), np.uint8)
-    cv2.circle(picture, (50, 50), 45, (200, 150, 120), -1)
-    found = build.measured(picture, mesh * 100)
-    expected = cv2.cvtColor(np.float32([[[200, 150, 120]]]) / 255, cv2.COLOR_RGB2LAB)[0, 0]
-    assert np.allclose([found[name] for name in build.SKIN], expected, atol=0.1)
+def test_looks_are_measured_and_cut_is_hair_at_the_upper_border(examiner, examined):
+    kept = np.flatnonzero(examined["dropped"] == "")
+    for name in (*LOOKS, "cut"):
+        assert np.isfinite(examined[name][kept]).any(), name
+    assert ((examined["cut"][kept] >= 0) & (examined["cut"][kept] <= 1)).all()
+    assert np.isnan(examined["skin_l"][examined["dropped"] == "faces"]).all()
+
+    class Parts:
+        def parts(self, chips):
+            assert [chip.shape for chip in chips] == [(INPUT, INPUT, 3)] * 2
+            whole = np.zeros((SIDE, SIDE, len(PARTS)), np.uint8)
+            whole[:5, :32, HAIR] = 255
+            return [examiner.segmenter.parts(chips[:1])[0], whole]
+
+    picture = examiner.generator.generate(examined["style"][kept[:1]])[0]
+    found = build.looked(picture, examined["mesh"][kept[0]] * len(picture), Parts())
+    assert found["cut"] == pytest.approx(0.25)
+    assert found["skin_l"] == examined["skin_l"][kept[0]]
+
+
+def test_looks_of_a_gallery_are_those_of_its_pictures(examiner, examined):
+    kept = np.flatnonzero(examined["dropped"] == "")
+    gallery, _ = collected([{name: values[kept] for name, values in examined.items()}], len(kept))
+    bare = replace(gallery, attributes={"yaw": gallery.attributes["yaw"]})
+    again = build.annotate_looks(bare, examiner.generator, examiner.mesher, examiner.segmenter)
+    assert set(again.attributes) == {"yaw", *LOOKS, "cut"}
+    assert np.array_equal(again.attributes["yaw"], gallery.attributes["yaw"])
+    for name, tolerance in {"skin_l": 2, "skin_b": 2, "hair_top": 0.1, "hair_low": 0.15, "cut": 0.15}.items():
+        assert np.abs(again.attributes[name] - gallery.attributes[name]).max() < tolerance, name
 
 
 def test_the_first_usable_candidates_are_kept_in_order():

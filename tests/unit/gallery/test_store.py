@@ -72,9 +72,26 @@ def test_a_missing_column_is_refused(path, column):
         store.load(str(path))
 
 
-def test_values_that_are_not_finite_are_refused(path):
+def test_an_attribute_that_an_identity_has_not_is_nan(path):
     damaged(path, "age", pa.array([1.0, float("nan"), 2.0], pa.float32()))
+    loaded = store.load(str(path)).attributes["age"]
+    assert np.array_equal(loaded, [1, np.nan, 2], equal_nan=True)
+
+
+def test_infinite_attributes_are_refused(path):
+    damaged(path, "age", pa.array([1.0, float("inf"), 2.0], pa.float32()))
     with pytest.raises(ModelError, match="age"):
+        store.load(str(path))
+
+
+@pytest.mark.parametrize("column", ["style", "embedding", "mesh"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_arrays_that_are_not_finite_are_refused(path, column, value):
+    kind = pq.read_schema(path).field(column).type
+    values = np.zeros((3, kind.list_size), np.float16 if kind.value_type == pa.float16() else np.float32)
+    values[1, 2] = value
+    damaged(path, column, pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), kind.list_size))
+    with pytest.raises(ModelError, match=column):
         store.load(str(path))
 
 
