@@ -83,10 +83,7 @@ class Analyse:
     def detect(self, batch: Sequence[Picture]) -> list[Detections]:
         found = list(self.detector.detect(batch))
         for faces in found:
-            if (
-                not len(faces.boxes) == len(faces.scores) == len(faces.points)
-                or not np.isfinite(faces.boxes).all()
-            ):
+            if not faces.sound:
                 raise ValueError("a detector gave boxes, scores and points that do not fit each other")
         return found
 
@@ -151,6 +148,8 @@ class Generate:
         for face in (face for row in items for face in row.faces):
             self.start(face)
         self.fill(items)
+        if self.config.gate.enabled:
+            self.spare(items)
         return rows.to_table(items)
 
     def start(self, face: Face) -> None:
@@ -250,6 +249,21 @@ class Generate:
         )
         return True
 
+    def spare(self, items: Sequence[Row]) -> None:
+        """Give each face at the first rung what the gate may put in its place; without it the face would go grey."""
+
+        def call(row: Row, number: int, face: Face) -> bool:
+            if face.mesh is None:
+                raise FaceError("generate_failed")
+            indices = self.identities.spare(face, row.unit, row.position, number).tolist()
+            face.spare, face.spare_mesh = self.gallery_faces.average(indices, face.mesh, ksame.SIDES[0] / 2)
+            return True
+
+        for row in items:
+            for number, face in enumerate(row.faces):
+                if face.anonymizer == "surrogate" and face.surrogate is not None:
+                    attempt("spare", partial(call, row, number, face))
+
     def chosen(self, row: Row, number: int) -> match.Indices:
         """The gallery identities [k] of a face."""
         face = row.faces[number]
@@ -270,46 +284,6 @@ class Generate:
             face.surrogate_segments = self.segmenter.parts([picture])[0]
         face.surrogate, face.surrogate_mesh = composite.fit_size(picture, meshes[0], face, RENDER_SIZES)
         return True
-
-
-class Compose:
-    """Put the surrogates in place, cover what has none, encode; the source ends here."""
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        items = rows.from_table(table)
-        for row in items:
-            if not row.reason:
-                self.compose(row)
-        return rows.to_table(items)
-
-    def compose(self, row: Row) -> None:
-        decoded = attempt("decode", lambda: pictures.decode(row.image, self.config.limits.max_pixels))
-        if decoded is None:
-            row.fail("truncated_image")
-            return
-        result = attempt(
-            "cover",
-            lambda: composite.composite_all(
-                decoded.pixels, row.faces, self.config.region, self.config.classic
-            ),
-        )
-        if result is None or any(face.status not in ("replaced", "covered") for face in row.faces):
-            row.fail("cover_failed")
-            return
-        output = self.config.output
-        same = decoded.format if decoded.format in ("jpg", "png", "webp") else "png"
-        extension = same if output.image_format == "same" else output.image_format
-        encoded = attempt("encode", lambda: pictures.encode(result, extension, output.quality, decoded.grey))
-        if not encoded:
-            row.fail("encode_failed")
-            return
-        row.result, row.result_extension, row.image = encoded, extension, b""
-        for face in row.faces:
-            face.embedding = face.mesh = face.looks = face.surrogate = face.surrogate_mesh = None
-            face.segments = face.surrogate_segments = None
 
 
 def decode(row: Row, config: Config) -> Picture | None:

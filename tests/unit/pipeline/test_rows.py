@@ -18,7 +18,10 @@ def full_face() -> Face:
         embedding=rng.random(128, np.float32),
         surrogate=rng.integers(0, 255, (64, 64, 3), np.uint8),
         surrogate_mesh=rng.random((468, 3), np.float32),
+        spare=rng.integers(0, 255, (32, 32, 3), np.uint8),
+        spare_mesh=rng.random((468, 3), np.float32),
         k=5,
+        gate="passed",
         anonymizer="surrogate",
         status="replaced",
     )
