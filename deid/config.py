@@ -58,7 +58,7 @@ class Match(Section):
     method: Literal["distant", "nearest"] = "distant"
     k: int = Field(5, ge=1)  # gallery identities averaged, weights 1/k
     margin: float = Field(
-        0.8, ge=0
+        0.85, ge=0
     )  # distant: least embedding distance (Euclidean) of each identity from the person
     same_sex: bool = True  # distant: among identities of the person's apparent sex where it is known
     age_band: float = Field(12, ge=0)  # distant: years; among identities of about the person's apparent age

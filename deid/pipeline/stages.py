@@ -29,7 +29,7 @@ from deid.surrogates import composite, ksame, ladder, masks, match
 from deid.surrogates.steering import Seen, Steering, Style
 
 MESH_SCORE = 0.5  # below it the mesh is not trusted
-TRIAL_SIDE = 256  # px of the pictures by which a style is corrected
+TRIAL_SIDE = 128  # px of the pictures by which a style is corrected
 RENDER_SIZES = (64, 128, 256, 512, 1024)  # px; a surrogate travels at the least of them that covers its face
 DRAWN_SIZES = (128, 256, 512, 1024)  # px; a surrogate is drawn at the least of them that covers its face
 NEARLY = 0.8  # share of the pixels of its place with which a surrogate is sharp enough

@@ -49,6 +49,8 @@ GRID = 96  # cells a side on which the warp is computed
 DOUBTFUL = (
     0.02  # face heights around what is emptied that still look of it, and are no source for the filling
 )
+SOFT = 0.03  # face heights over which the filling fades into the picture, outside what is emptied
+BODY = 0.3  # share of neck and clothes from which a pixel is body, not background
 FILL_SIDE = 150  # px: to which a window is reduced to be filled
 
 
@@ -303,7 +305,8 @@ def _coloured(source: Picture, drawn: Field, parts: Field, head: Drawn, place: P
     lit = (drawn + colour.DARK) * region.enlarge(gains) - colour.DARK
     seen = (painted + colour.DARK) * np.median(gains, axis=0) - colour.DARK
     middle = np.median(seen, axis=0).astype(np.float32)
-    lit = middle + (lit - middle) * np.float32(colour.contrast(skin, np.asarray(seen, np.float32)))
+    darker = float(np.median(gains))
+    lit = middle + (lit - middle) * np.float32(colour.contrast(skin, np.asarray(seen, np.float32), darker))
     hair = _tinted(source.astype(np.float32), drawn, parts, place)
     share = masks.channels(np.minimum(parts[..., FACE] + parts[..., NECK], 1))
     return np.clip(lit * share + (lit if hair is None else hair) * (1 - share), 0, 255)
@@ -321,9 +324,20 @@ def _tinted(source: Field, drawn: Field, parts: Field, place: Place) -> Field | 
 
 
 def _filled(around: Picture, gone: NDArray[np.bool_], place: Place) -> Field:
-    """The window of the picture with what is emptied filled from around it."""
+    """The window of the picture with what is emptied filled from around it: background by background, body by body."""
     grown = max(1, round(DOUBTFUL * place.height))
-    wide = cv2.dilate(gone.astype(np.uint8), np.ones((2 * grown + 1,) * 2, np.uint8))
-    found = matting.fill(around.astype(np.float32), wide.astype(np.bool_), FILL_SIDE)
-    soft = np.where(gone, 1, colour.blurred(wide.astype(np.float32), max(0.5, 0.5 * grown)))
-    return around + (found - around) * masks.channels(soft.astype(np.float32))
+    kernel = np.ones((2 * grown + 1,) * 2, np.uint8)
+    wide, hairy = (
+        cv2.dilate(mask.astype(np.uint8), kernel).astype(np.bool_)
+        for mask in (gone, gone | (place.parts[..., HAIR] > EMPTIED[HAIR]))
+    )
+    picture, body = around.astype(np.float32), place.parts[..., NECK] + place.parts[..., OTHER]
+    behind, before = (
+        matting.fill(picture, missing, FILL_SIDE) if not missing.all() else picture
+        for missing in (hairy | (body > BODY), hairy | (body <= BODY))
+    )
+    levels = masks.channels(np.where(wide, 0, body) * 255)
+    share = matting.fill(levels, wide, FILL_SIDE)[..., 0] / 255 if not wide.all() else np.zeros_like(body)
+    found = behind + (before - behind) * masks.channels(masks.smoothstep((share - 0.3) / 0.4))
+    soft = np.where(gone, 1, colour.blurred(wide.astype(np.float32), max(0.5, SOFT * place.height)))
+    return picture + (found - picture) * masks.channels(soft.astype(np.float32))

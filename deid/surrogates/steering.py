@@ -16,7 +16,7 @@ Style = NDArray[np.float32]  # [style_dim]
 Seen = tuple[
     NDArray[np.float32], NDArray[np.float32] | None
 ]  # mesh [468, 3] (px) and looks [len(LOOKS)] of a style
-SURE = (4.0, 5.0)  # log odds of the surrogate's apparent sex
+SURE = (5.5, 6.5)  # log odds of the surrogate's apparent sex
 LEAST = 0.001  # likelihood, on either side, beyond which log odds no longer grow
 NOT_BALD = 0.6  # share of skin above the forehead beyond which a head has no hair colour
 ROOM = 0.33  # face heights of hair for which there is room in a generated picture; the rest is stretched
