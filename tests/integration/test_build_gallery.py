@@ -47,9 +47,7 @@ def test_the_job_builds_a_gallery(tmp_path):
     assert "models.accept" in done.stderr.splitlines()[-1]
     assert out.read_bytes() == before
 
-    done = build_gallery(
-        tmp_path, ["clean", "permissive", "restricted"], "--out", str(out), "--annotate"
-    )
+    done = build_gallery(tmp_path, ["clean", "permissive", "restricted"], "--out", str(out), "--annotate")
     assert done.returncode == 0, done.stderr[-2000:]
     again = store.load(str(out))
     assert set(again.attributes) == set(gallery.attributes)
