@@ -107,8 +107,8 @@ def _place(picture: Picture, face: Face, options: config.Region) -> Region | hea
     if options.kind == "head" and face.segments is not None and face.surrogate_segments is not None:
         try:
             return head.locate(picture, face)
-        except FaceError:
-            face.surrogate_segments = None  # replaced as a face: its parts are not to be believed
+        except Exception:  # noqa: BLE001 - whatever is wrong with its parts, they are not to be believed
+            face.surrogate_segments = None  # replaced as a face
     try:
         return masks.region(face, options, picture.shape)
     except FaceError:

@@ -62,13 +62,16 @@ class Control:
         """
         values = measures(meshes).astype(np.float64)
         columns = [np.asarray(column, np.float64) for column in (others or {}).values()]
-        values = np.column_stack([values, *(np.where(np.isnan(c), np.nanmean(c), c) for c in columns)])
+        values = np.column_stack([values, *(_filled(column) for column in columns)])
         kept = _components(held) if held is not None else np.empty((len(values), 0))
         if len(values) != len(styles) or len(values) < 2 * (values.shape[1] + kept.shape[1]):
             raise ValueError(
                 f"{len(values)} faces are too few to fit a control of {values.shape[1]} measures"
             )
         mean_style, mean, deviation = styles.mean(0, np.float64), values.mean(0), values.std(0)
+        deviation[deviation < 1e-6 * np.maximum(np.abs(mean), 1)] = (
+            1.0  # the same for all: nothing to steer by
+        )
         w, p = styles - mean_style, (values - mean) / deviation
         predict = _ridge(w, p)
         regressors = np.hstack([p, kept])
@@ -84,8 +87,8 @@ class Control:
     def steer(self, styles: Styles, target: Values, strength: float = 1.0) -> Styles:
         """Styles [..., style_dim] whose faces have measures as near to `target` [..., M] as the generator gives.
 
-        Targets are clamped to the 2nd to 98th percentile of the faces that the control was fitted on, beyond
-        which the generator has seen too little. NaN leaves a measure as it is.
+        Targets are clamped to the percentiles `RANGE` of the faces that the control was fitted on, beyond which the
+        generator has seen too little. NaN leaves a measure as it is.
 
         Args:
             strength: 0 leaves the styles, 1 goes to the target.
@@ -140,6 +143,12 @@ def held_out_r2(styles: Styles, meshes: NDArray[np.float32], folds: int = 5) -> 
         guess[test] = Control.fit(styles[~test], meshes[~test]).measures(styles[test])
     rest = ((values - guess) ** 2).sum(0) / ((values - values.mean(0)) ** 2).sum(0)
     return {name: float(1 - share) for name, share in zip(MEASURES, rest, strict=True)}
+
+
+def _filled(column: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values [N] with their mean where there is none; 0 where there is none at all."""
+    known = column[~np.isnan(column)]
+    return np.where(np.isnan(column), known.mean() if len(known) else 0.0, column)
 
 
 def _ridge(w: NDArray[np.float64], p: Values) -> NDArray[np.float64]:

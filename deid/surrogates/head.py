@@ -79,11 +79,12 @@ def locate(picture: Picture, face: Face) -> Place:
     """Where the head of a face is, and what of it will be emptied.
 
     Raises:
-        FaceError: no usable mesh or parts, or parts that do not fit the mesh.
+        FaceError: no usable mesh or parts, a mesh that is not where the detector saw the face, or parts that do not
+            fit the mesh.
     """
     if face.mesh is None or face.segments is None:
         raise FaceError("composite_failed")
-    outline = masks.outline(face.mesh)
+    outline = masks.trusted(face)
     chip = segment.frame(face.mesh)
     corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * float(segment.INPUT)
     reach = np.concatenate([apply(inverse(chip), corners), outline])

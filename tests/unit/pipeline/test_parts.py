@@ -64,3 +64,28 @@ def test_a_licence_that_is_not_accepted_stops() -> None:
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="centerface, strict, or a class path"):
         parts.check(settings(detector={"name": "centreface"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "used"),
+    [
+        ({}, True),
+        ({"region": {"kind": "head"}}, True),
+        ({"region": {"kind": "face"}}, False),
+        ({"anonymizer": "blur"}, False),
+        ({"anonymizer": "ksame-pixel"}, False),
+    ],
+)
+def test_heads_are_taken_apart_only_where_they_are_replaced(changes: dict[str, Any], used: bool) -> None:
+    made = settings(**changes)
+    assert parts.uses_segmenter(made) == used
+    assert (parts.segmenter(made, config.Stage()) is not None) == used
+
+
+def test_the_segmenters_licence_must_be_accepted_where_it_is_used() -> None:
+    own = {kind: {"name": f"{__name__}:Own"} for kind in parts.KINDS}
+    accept = {"accept": ["clean", "permissive"]}
+    with pytest.raises(ModelError, match="segmenter"):
+        parts.check(settings(**own, models=accept))
+    parts.check(settings(**own, models=accept, anonymizer="solid"))
+    parts.check(settings(**own, models=accept, region={"kind": "face"}))

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from deid import records
+from deid.faces.appearance import LOOKS
+from deid.faces.segment import PARTS, SIDE
 from deid.interfaces import Face
 from deid.pipeline import rows
 from deid.pipeline.rows import Row
@@ -16,10 +18,13 @@ def full_face() -> Face:
         mesh=rng.random((468, 3), np.float32),
         mesh_score=0.75,
         embedding=rng.random(128, np.float32),
+        segments=rng.integers(0, 255, (SIDE, SIDE, len(PARTS)), np.uint8),
+        looks=np.where(np.arange(len(LOOKS)) == 3, np.nan, rng.random(len(LOOKS))).astype(np.float32),
         surrogate=rng.integers(0, 255, (64, 64, 3), np.uint8),
         surrogate_mesh=rng.random((468, 3), np.float32),
         spare=rng.integers(0, 255, (32, 32, 3), np.uint8),
         spare_mesh=rng.random((468, 3), np.float32),
+        surrogate_segments=rng.integers(0, 255, (SIDE, SIDE, len(PARTS)), np.uint8),
         k=5,
         gate="passed",
         anonymizer="surrogate",
@@ -35,8 +40,16 @@ def test_a_row_survives_the_table() -> None:
     first, second = rows.from_table(table)
     for name, value in vars(full_face()).items():
         np.testing.assert_array_equal(getattr(first.faces[0], name), value, err_msg=name)
-    assert first.faces[1].mesh is None
-    assert first.faces[1].surrogate is None
+    for name in (
+        "mesh",
+        "embedding",
+        "segments",
+        "looks",
+        "surrogate",
+        "surrogate_mesh",
+        "surrogate_segments",
+    ):
+        assert getattr(first.faces[1], name) is None, name
     assert (first.image, first.sidecar, second.reason, second.faces) == (
         b"image",
         '{"label": 1}',

@@ -8,6 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from deid import config
+from deid.faces.appearance import LOOKS
+from deid.faces.segment import FACE, PARTS, SIDE
+from deid.faces.segmenter import HeadSegmenter
 from deid.interfaces import Detections, Face, Picture
 from deid.pipeline import rows
 from deid.pipeline.rows import Row
@@ -39,6 +42,13 @@ def test_whole_parts_find_and_embed_both_faces(analyse: Analyse) -> None:
     assert (row.reason, [face.failure for face in row.faces]) == ("", ["", ""])
     assert (row.width, row.height) == (900, 520)
     assert all(face.embedding is not None and face.mesh is not None for face in row.faces)
+    for face in row.faces:
+        assert face.segments is not None
+        assert face.looks is not None
+        assert face.segments.shape == (SIDE, SIDE, len(PARTS))
+        assert (face.segments[70:80, 60:68].argmax(-1) == FACE).all()
+        assert face.looks.shape == (len(LOOKS),)
+        assert np.isfinite(face.looks[LOOKS.index("skin_l")])
 
 
 def test_a_detector_whose_results_do_not_fit_costs_the_picture(analyse: Analyse) -> None:
@@ -85,11 +95,29 @@ def test_surrogates_are_drawn_no_larger_than_their_places_need(analyse: Analyse)
 
     stage.generator = Recording()
     row = analysed(analyse)
-    stage.generate([(row, number) for number in range(len(row.faces))])
+    for face in row.faces:
+        stage.start(face)
+    stage.fill([row])
     assert [face.failure for face in row.faces] == ["", ""]
-    sides = sorted(stage.side(face) for face in row.faces)
-    assert sorted(side for count, side in asked for _ in range(count)) == sides
-    assert max(sides) < 1024
+    sides = {stage.side(face) for face in row.faces}
+    assert sides <= {side for _, side in asked}
+    assert max(side for _, side in asked) == max(sides) < 1024
     for face in row.faces:
         assert face.surrogate is not None
         assert len(face.surrogate) <= stage.side(face)
+
+
+def test_a_segmenter_that_fails_costs_the_head_and_not_the_face(analyse: Analyse) -> None:
+    class Broken(HeadSegmenter):
+        def __init__(self) -> None:
+            pass
+
+        def parts(self, chips: Sequence[Picture]) -> list[NDArray[np.uint8]]:
+            raise RuntimeError("out of memory")
+
+    analyse.segmenter = Broken()
+    row = analysed(analyse)
+    assert [face.failure for face in row.faces] == ["", ""]
+    assert all(face.embedding is not None and face.segments is None for face in row.faces)
+    analyse.segmenter = None
+    assert all(face.segments is None and face.looks is None for face in analysed(analyse).faces)

@@ -4,6 +4,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from deid.faces import segment
+from deid.faces.crop import chip
+from deid.faces.segment import FACE, HAIR, NECK, OTHER
 from deid.interfaces import Face, Picture
 from deid.surrogates import masks
 
@@ -107,3 +110,61 @@ def painted(picture: Picture, faces: list[Face], scale: float) -> Picture:
 def key_left(picture: Picture, where: NDArray[np.bool_], tolerance: int = 60) -> int:
     """Pixels of `where` that are still close to `KEY`."""
     return int((np.abs(picture[where].astype(int) - KEY).max(1) < tolerance).sum())
+
+
+def labels(mesh: NDArray[np.float32], shape: tuple[int, ...], hair: float = 1.35) -> NDArray[np.uint8]:
+    """Parts [H, W] of a drawn head: the oval, hair down to the mouth, a neck, shoulders.
+
+    Args:
+        hair: scale of the oval that the hair fills.
+    """
+    ring = mesh[masks.OVAL, :2].astype(np.float64)
+    middle, up = ring.mean(0), (mesh[10, :2] - mesh[152, :2]).astype(np.float64) / 2
+    right = np.array([-up[1], up[0]])
+
+    def at(x: float, y: float) -> NDArray[np.float64]:
+        return middle + x * right + y * up
+
+    def filled(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+        mask = np.zeros(shape[:2], np.uint8)
+        cv2.fillPoly(mask, [np.round(points).astype(np.int32)], 1)
+        return mask.astype(np.bool_)
+
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    upper = (x - middle[0]) * up[0] + (y - middle[1]) * up[1] > -0.3 * (up @ up)
+    found = np.zeros(shape[:2], np.uint8)
+    found[filled(np.array([at(-1.5, -3), at(1.5, -3), at(1.1, -1.4), at(-1.1, -1.4)]))] = OTHER
+    found[filled(np.array([at(-0.4, -1.5), at(0.4, -1.5), at(0.4, -0.7), at(-0.4, -0.7)]))] = NECK
+    found[filled(middle + (ring - middle) * hair + 0.1 * up) & upper] = HAIR
+    found[filled(ring)] = FACE
+    return found
+
+
+def parts(found: NDArray[np.uint8], matrix: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Parts [128, 128, 5], as the network would give them, of labels [H, W] on the chip of a map [2, 3]."""
+    planes = []
+    for part in range(len(segment.PARTS)):
+        plane = np.repeat((found == part)[..., None].astype(np.uint8) * 255, 3, axis=2)
+        seen = chip(plane, matrix, segment.INPUT, cv2.BORDER_REPLICATE)[..., 0]
+        planes.append(cv2.resize(seen, (segment.SIDE, segment.SIDE), interpolation=cv2.INTER_AREA))
+    return np.stack(planes, -1).astype(np.uint8)
+
+
+TONES = {FACE: (205, 160, 135), HAIR: (70, 50, 40), NECK: (195, 150, 125), OTHER: (60, 90, 150)}
+
+
+def with_head(picture: Picture, face: Face, tones: dict[int, tuple[int, int, int]] | None = None) -> Picture:
+    """The picture with a head where the face is; the face and its surrogate get their parts."""
+    assert face.mesh is not None
+    assert face.surrogate is not None
+    assert face.surrogate_mesh is not None
+    result = picture.copy()
+    found = labels(face.mesh, picture.shape)
+    for part, colour in (TONES | (tones or {})).items():
+        result[found == part] = colour
+    face.segments = parts(found, segment.frame(face.mesh))
+    own = labels(face.surrogate_mesh, face.surrogate.shape, 1.25)
+    for part, colour in ((HAIR, (90, 60, 30)), (NECK, (190, 140, 110)), (OTHER, (140, 140, 140))):
+        face.surrogate[own == part] = colour
+    face.surrogate_segments = parts(own, segment.whole(len(face.surrogate)))
+    return result

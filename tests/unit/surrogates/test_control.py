@@ -103,6 +103,80 @@ def test_held_features_stay_where_they_are() -> None:
     assert moved["held"].mean() < 0.02 * moved["free"].mean()
 
 
+@pytest.fixture(scope="module")
+def wider(gallery: Gallery) -> Control:
+    """A control with another value that is a linear function of the style, and one without meaning."""
+    rng = np.random.default_rng(4)
+    value = gallery.styles @ rng.standard_normal(gallery.styles.shape[1])
+    value = 50 + 10 * (value - value.mean()) / value.std()
+    value[::50] = np.nan
+    return Control.fit(
+        gallery.styles, gallery.meshes, others={"light": value, "one": np.full(len(value), 7.0)}
+    )
+
+
+def test_other_values_are_steered_beside_the_measures(gallery: Gallery, wider: Control) -> None:
+    assert wider.names == (*MEASURES, "light", "one")
+    target = np.full(len(wider.names), np.nan)
+    target[wider.names.index("light")] = 60
+    steered = wider.steer(gallery.styles[:20], target)
+    before, after = (wider.measures(s)[:, wider.names.index("light")] for s in (gallery.styles[:20], steered))
+    assert np.abs(after - 60).mean() < 0.5 * np.abs(before - 60).mean()
+
+
+def test_a_value_that_all_faces_share_moves_nothing(gallery: Gallery, wider: Control) -> None:
+    assert np.isfinite(wider.steps).all()
+    target = np.full(len(wider.names), np.nan)
+    target[wider.names.index("one")] = 900
+    np.testing.assert_allclose(wider.steer(gallery.styles[:3], target), gallery.styles[:3], atol=1e-6)
+    assert wider.measures(gallery.styles[0])[wider.names.index("one")] == pytest.approx(7)
+
+
+def test_a_target_has_a_value_for_each_name_and_no_roll(gallery: Gallery, wider: Control) -> None:
+    mesh = gallery.meshes[5] * SIDE
+    found = dict(zip(wider.names, wider.target(mesh, {"light": 40.0, "unknown": 3.0}), strict=True))
+    own = dict(zip(MEASURES, measures(mesh[None])[0].tolist(), strict=True))
+    assert found["light"] == 40
+    assert np.isnan([found["roll"], found["one"]]).all()
+    assert all(found[name] == pytest.approx(own[name]) for name in MEASURES if name != "roll")
+    assert np.isnan(wider.target(mesh)[len(MEASURES) :]).all()
+
+
+def test_a_correction_goes_by_what_was_seen(gallery: Gallery, wider: Control) -> None:
+    style, yaw = gallery.styles[0], wider.names.index("yaw")
+    target, seen = (np.full(len(wider.names), np.nan) for _ in range(2))
+    target[yaw] = 5
+    np.testing.assert_array_equal(wider.correct(style, target, seen), style)  # not seen: nothing is lacking
+    seen[yaw] = 5
+    np.testing.assert_allclose(wider.correct(style, target, seen), style, atol=1e-6)
+    steps = []
+    for value in (-5, 0, 10):
+        seen[yaw] = value
+        corrected = wider.correct(style, target, seen)
+        steps.append((wider.measures(corrected) - wider.measures(style))[yaw])
+    assert steps[0] > steps[1] > 0 > steps[2]
+    seen[yaw] = 0
+    half = wider.correct(style, target, seen, 0.5) - style
+    np.testing.assert_allclose(2 * half, wider.correct(style, target, seen) - style, atol=1e-4)
+
+
+def test_steering_is_a_correction_of_what_is_expected(gallery: Gallery, wider: Control) -> None:
+    style, target = gallery.styles[:4], wider.mean + wider.deviation
+    expected = wider.correct(style, target, wider.measures(style))
+    np.testing.assert_array_equal(wider.steer(style, target), expected)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_corrections_too_end_at_what_the_gallery_has(gallery: Gallery, wider: Control, sign: int) -> None:
+    seen = wider.mean.copy()
+    far, farther = (np.full(len(wider.names), np.nan) for _ in range(2))
+    far[YAW], farther[YAW] = sign * 80, sign * 8000
+    step = wider.correct(gallery.styles[0], far, seen)
+    np.testing.assert_array_equal(step, wider.correct(gallery.styles[0], farther, seen))
+    inside = np.abs(measures(gallery.meshes)[:, YAW] - wider.mean[YAW]).max() / wider.deviation[YAW]
+    assert max(-wider.low[YAW], wider.high[YAW]) < inside
+
+
 def test_too_few_faces_are_refused(gallery: Gallery) -> None:
     with pytest.raises(ValueError, match="too few"):
         Control.fit(gallery.styles[:10], gallery.meshes[:10])
