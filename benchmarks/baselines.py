@@ -22,8 +22,9 @@ from deid.config import Config, parse
 from deid.evaluation.recognizers import templates
 from deid.evaluation.reid import Templates
 from deid.evaluation.table import build
+from deid.pipeline.compose import Compose
 from deid.pipeline.rows import Row
-from deid.pipeline.stages import Analyse, Compose, Generate
+from deid.pipeline.stages import Analyse, Generate
 
 CHOICES: dict[str, dict[str, Any]] = {
     **{
