@@ -35,8 +35,8 @@ class Identities:
         self.spares = np.zeros(len(gallery), np.bool_)
         self.spares[keys.rng_for(secret, b"spares").permutation(len(gallery))[:SPARES]] = True
 
-    def of(self, face: Face, unit: int, position: int, number: int) -> Indices:
-        """Indices [k] of the `number`-th face of a picture; another draw for each rung.
+    def of(self, face: Face, unit: int, position: int, number: int, draw: int = 0) -> Indices:
+        """Indices [k] of the `number`-th face of a picture; others for each rung and each `draw`.
 
         Below the first rung a face may have no embedding. Then no margin can be checked, and the draw, which
         does not look at the person, is what keeps him from being found.
@@ -50,6 +50,7 @@ class Identities:
         if options.method == "nearest" and face.embedding is not None:
             return match.nearest(face.embedding, self.gallery, options.k)
         name = keys.face_id(self.secret, unit, position, number)
+        name = f"{name} {draw}" if draw else name
         rng = keys.rng_for(self.secret, (name if first else f"{name} {face.anonymizer}").encode())
         sex, age, distance = match.UNKNOWN, float("nan"), np.full(len(self.gallery), np.inf)
         if face.embedding is not None:

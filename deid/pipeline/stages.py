@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from deid.config import Config
 from deid.errors import ConfigError, FaceError, PictureError
 from deid.faces.align import pose
-from deid.faces.appearance import looks
+from deid.faces.appearance import hidden, looks
 from deid.faces.attributes import AttributeHeads
 from deid.faces.mesh import as_detection
 from deid.faces.segment import head_chip
@@ -29,6 +29,7 @@ from deid.surrogates import composite, ksame, ladder, masks, match
 from deid.surrogates.steering import Seen, Steering, Style
 
 MESH_SCORE = 0.5  # below it the mesh is not trusted
+DRAWS = 3  # of identities at most, until a trial shows a face that nothing covers
 TRIAL_SIDE = 128  # px of the pictures by which a style is corrected
 RENDER_SIZES = (64, 128, 256, 512, 1024)  # px; a surrogate travels at the least of them that covers its face
 DRAWN_SIZES = (128, 256, 512, 1024)  # px; a surrogate is drawn at the least of them that covers its face
@@ -213,13 +214,17 @@ class Generate:
         """Style [style_dim] of the surrogate: the equal-weight mean of k gallery identities, and at the first rung
         steered."""
         face = row.faces[number]
-        indices = self.chosen(row, number)
-        blended = self.steering.control.blend(self.gallery.styles[indices], self.gallery.mean_style)
-        if face.anonymizer != "surrogate":
-            return blended
-        if face.mesh is None:
-            raise FaceError("match_failed")
-        return self.steering.follow(blended, face, self.seen, *self.identities.likely(face.embedding))
+        for draw in range(DRAWS):
+            indices = self.chosen(row, number, draw)
+            blended = self.steering.control.blend(self.gallery.styles[indices], self.gallery.mean_style)
+            if face.anonymizer != "surrogate":
+                return blended
+            style, sound = self.steering.follow(
+                blended, face, self.seen, *self.identities.likely(face.embedding)
+            )
+            if sound:
+                break
+        return style
 
     def seen(self, style: Style) -> Seen:
         """Mesh [468, 3] and looks of a style's face, rendered small."""
@@ -228,9 +233,10 @@ class Generate:
         if scores[0] < MESH_SCORE or not np.isfinite(meshes[0]).all():
             raise FaceError("generate_failed")
         if self.segmenter is None:
-            return meshes[0], None
+            return Seen(meshes[0])
         chip = head_chip(picture, meshes[0])
-        return meshes[0], looks(chip, self.segmenter.parts([chip])[0], meshes[0])
+        seen = self.segmenter.parts([chip])[0]
+        return Seen(meshes[0], looks(chip, seen, meshes[0]), hidden(seen, meshes[0]))
 
     def standing(self, side: int) -> Detections:
         """Where the face of a generated picture of this side (px) stands."""
@@ -264,10 +270,10 @@ class Generate:
                 if face.anonymizer == "surrogate" and face.surrogate is not None:
                     attempt("spare", partial(call, row, number, face))
 
-    def chosen(self, row: Row, number: int) -> match.Indices:
-        """The gallery identities [k] of a face."""
+    def chosen(self, row: Row, number: int, draw: int = 0) -> match.Indices:
+        """The gallery identities [k] of a face, in its first or a later draw."""
         face = row.faces[number]
-        indices = self.identities.of(face, row.unit, row.position, number)
+        indices = self.identities.of(face, row.unit, row.position, number, draw)
         face.k = len(indices)
         return indices
 

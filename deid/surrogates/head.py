@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from deid.errors import FaceError
 from deid.faces import appearance, segment
+from deid.faces.align import OVAL
 from deid.faces.crop import look_up
 from deid.faces.segment import FACE, HAIR, NECK, OTHER
 from deid.interfaces import Face, Picture
@@ -49,6 +50,10 @@ GRID = 96  # cells a side on which the warp is computed
 DOUBTFUL = (
     0.02  # face heights around what is emptied that still look of it, and are no source for the filling
 )
+THROAT = (
+    0.28,
+    0.36,
+)  # widths of the face from its middle within which below the mouth there is neck, not background
 SOFT = 0.03  # face heights over which the filling fades into the picture, outside what is emptied
 BODY = 0.3  # share of neck and clothes from which a pixel is body, not background
 FILL_SIDE = 150  # px: to which a window is reduced to be filled
@@ -339,6 +344,21 @@ def _filled(around: Picture, gone: NDArray[np.bool_], place: Place) -> Field:
     )
     levels = masks.channels(np.where(wide, 0, body) * 255)
     share = matting.fill(levels, wide, FILL_SIDE)[..., 0] / 255 if not wide.all() else np.zeros_like(body)
-    found = behind + (before - behind) * masks.channels(masks.smoothstep((share - 0.3) / 0.4))
+    share = np.maximum(masks.smoothstep((share - 0.3) / 0.4), _throat(place))
+    found = behind + (before - behind) * masks.channels(np.asarray(share, np.float32))
     soft = np.where(gone, 1, colour.blurred(wide.astype(np.float32), max(0.5, SOFT * place.height)))
     return picture + (found - picture) * masks.channels(soft.astype(np.float32))
+
+
+def _throat(place: Place) -> Field:
+    """Where [h, w], 0..1, what a chin leaves open shows neck: the lower middle of the face."""
+    region, frame = place.region, place.frame
+    height, width = region.mask.shape
+    x, y = np.arange(width)[None], np.arange(height)[:, None]
+    across = frame[0, 0] * x + frame[0, 1] * y + frame[0, 2]
+    mesh = apply(frame, place.mesh[:, :2] - region.offset)
+    jaw, chin = np.ptp(mesh[list(OVAL), 0]), mesh[152]
+    near = fade(np.abs(across - chin[0]).astype(np.float32) / float(jaw), *THROAT)
+    return near * (
+        1 - fade((axis(frame, (width, height)) - mesh[14, 1]) / float(np.ptp(mesh[:, 1])), 0.0, 0.05)
+    )

@@ -13,9 +13,6 @@ from deid.interfaces import Face, Gallery
 from deid.surrogates.control import Control
 
 Style = NDArray[np.float32]  # [style_dim]
-Seen = tuple[
-    NDArray[np.float32], NDArray[np.float32] | None
-]  # mesh [468, 3] (px) and looks [len(LOOKS)] of a style
 SURE = (5.5, 6.5)  # log odds of the surrogate's apparent sex
 LEAST = 0.001  # likelihood, on either side, beyond which log odds no longer grow
 NOT_BALD = 0.6  # share of skin above the forehead beyond which a head has no hair colour
@@ -25,7 +22,17 @@ STRENGTH = 0.8  # part of what is missing that a correction adds
 FARTHEST = 1.15  # of the gallery's median distance from the centre: how far a style may go,
 FARTHER = 1.1  # or of its own distance before it was steered
 FLOOR = 0.1  # of the mean variance, added to that of every direction
+HIDDEN = 0.04  # share of a face that may be covered: a hand is more
 HAIR = COLOURS[3:6]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a trial rendering of a style shows."""
+
+    mesh: NDArray[np.float32]  # [468, 3] px
+    looks: NDArray[np.float32] | None = None  # [len(LOOKS)]
+    hidden: float = 0.0  # share of the face that something else covers
 
 
 @dataclass(frozen=True)
@@ -76,8 +83,9 @@ class Steering:
 
     def follow(
         self, style: Style, face: Face, see: Callable[[Style], Seen], male: float, age: float
-    ) -> Style:
-        """The style with a face's pose, expression and looks, of its apparent sex and age.
+    ) -> tuple[Style, bool]:
+        """The style with a face's pose, expression and looks, of its apparent sex and age; and whether its last trial
+        showed a face that nothing covers.
 
         Args:
             see: renders a style small and measures it.
@@ -90,15 +98,18 @@ class Steering:
             raise FaceError("match_failed")
         target, start = self.control.target(face.mesh, self.wanted(face, male, age)), style
         style = self.range.within(start, self.control.steer(start, target))
+        sound = True
         for _ in range(self.corrections):
             try:
-                mesh, looks = see(style)
+                found = see(style)
             except FaceError:  # no face to measure: the last style stays, and is checked when rendered
+                sound = False
                 break
-            seen = {} if looks is None else dict(zip(LOOKS, looks.tolist(), strict=True))
-            corrected = self.control.correct(style, target, self.control.target(mesh, seen), STRENGTH)
-            style = self.range.within(start, corrected)
-        return style
+            sound = found.hidden < HIDDEN
+            looks = {} if found.looks is None else dict(zip(LOOKS, found.looks.tolist(), strict=True))
+            seen = self.control.target(found.mesh, looks)
+            style = self.range.within(start, self.control.correct(style, target, seen, STRENGTH))
+        return style, sound
 
     def wanted(self, face: Face, male: float, age: float) -> dict[str, float]:
         """Targets by name; a head that is not cut off, and nothing worn."""
