@@ -227,7 +227,17 @@ class Generate:
         return style
 
     def seen(self, style: Style) -> Seen:
-        """Mesh [468, 3] and looks of a style's face, rendered small."""
+        """What a style's face looks like, rendered small.
+
+        Raises:
+            FaceError: it cannot be rendered, or shows no face.
+        """
+        found = attempt("trial", partial(self.trial, style))
+        if found is None:
+            raise FaceError("generate_failed")
+        return found
+
+    def trial(self, style: Style) -> Seen:
         picture = self.generator.generate(style[None], side=TRIAL_SIDE)[0]
         meshes, scores = self.mesher.mesh(picture, self.standing(TRIAL_SIDE))
         if scores[0] < MESH_SCORE or not np.isfinite(meshes[0]).all():
