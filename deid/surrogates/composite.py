@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from deid import config
 from deid.errors import FaceError
 from deid.interfaces import Face, Picture
-from deid.surrogates import baselines, colour, head, ladder, masks
+from deid.surrogates import baselines, colour, head, head_paste, ladder, masks
 from deid.surrogates.cover import COLOUR, cover_in_place
 from deid.surrogates.masks import Field, Region
 
@@ -122,7 +122,7 @@ def _replaced(
         if isinstance(place, Region):
             paste(source, result, hidden, face, place)
         else:
-            head.paste(source, result, hidden, face, place)
+            head_paste.paste(source, result, hidden, face, place)
     except Exception:  # noqa: BLE001 - fail closed: whatever went wrong, the face is covered
         return False
     return True

@@ -8,7 +8,7 @@ from deid.faces import segment
 from deid.faces.mesh import as_detection
 from deid.faces.segment import BACKGROUND, FACE, HAIR, OTHER
 from deid.interfaces import Face, Picture
-from deid.surrogates import composite, head
+from deid.surrogates import composite, head, head_paste
 from deid.surrogates.cover import COLOUR
 from tests.unit.surrogates import drawn, generated
 
@@ -88,7 +88,7 @@ def test_paste_reads_nothing_of_the_region_from_the_result():
     for noise in (0, 1):
         result, hidden = source.copy(), where.copy()
         result[where] = np.random.default_rng(noise).integers(0, 256, (where.sum(), 3))
-        head.paste(source, result, hidden, face, place)
+        head_paste.paste(source, result, hidden, face, place)
         assert not hidden.any()
         results.append(result)
     assert np.array_equal(*results)
@@ -117,7 +117,7 @@ def test_what_other_faces_emptied_stays_emptied():
     result = source.copy()
     result[own | others] = COLOUR
     hidden = own | others
-    head.paste(source, result, hidden, face, place)
+    head_paste.paste(source, result, hidden, face, place)
     assert (result[others] == COLOUR).all()
     assert np.array_equal(hidden, others)
 
@@ -222,7 +222,7 @@ def test_locate_and_paste_name_what_is_lacking():
         bare = portrait()[1]
         setattr(bare, lacking, None)
         with pytest.raises(FaceError, match="composite_failed"):
-            head.paste(source, source.copy(), emptied(place, source.shape), bare, place)
+            head_paste.paste(source, source.copy(), emptied(place, source.shape), bare, place)
     for lacking in ("mesh", "segments"):
         bare = portrait()[1]
         setattr(bare, lacking, None)
