@@ -220,6 +220,13 @@ class Generate:
         return self.steering.follow(blended, face, self.seen, *self.identities.likely(face.embedding))
 
     def seen(self, style: Style) -> Seen:
+        """`trial`, of which every failure is one of rendering: it ends the corrections, no more."""
+        found = attempt("trial", partial(self.trial, style))
+        if found is None:
+            raise FaceError("generate_failed")
+        return found
+
+    def trial(self, style: Style) -> Seen:
         """Mesh [468, 3] and looks of a style's face, rendered small."""
         picture = self.generator.generate(style[None], side=TRIAL_SIDE)[0]
         meshes, scores = self.mesher.mesh(picture, self.standing(TRIAL_SIDE))
