@@ -135,6 +135,7 @@ def test_outlying_identities_do_not_widen_the_range(gallery: Gallery) -> None:
     at = control.names.index("skin_l")
     assert control.mean[at] + control.high[at] * control.deviation[at] < 110
     assert control.mean[at] + control.low[at] * control.deviation[at] > -10
+    assert control.deviation[at] < 1.1 * Steering(gallery, 0).control.deviation[at]
 
 
 def test_a_trial_without_a_face_ends_the_corrections(gallery: Gallery) -> None:
