@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import common
+from benchmarks import common, levels
 from benchmarks.memory import Peak
 from deid.config import Config, parse
 from deid.errors import FaceError
@@ -109,9 +109,9 @@ class PlainLoop:
         face = row.faces[number]
         try:
             with self.timed("match"):
-                style = self.generate.style(row, number)
+                style, side = self.generate.style_and_side(row, number)
             with self.timed("generate"):
-                rendered = self.generate.generator.generate(style[None])[0]
+                rendered = self.generate.generator.generate(style[None], side)[0]
             with self.timed("mesh of the surrogate"):
                 self.generate.place(face, rendered)
         except FaceError as error:
@@ -224,6 +224,7 @@ def markdown(figures: dict[str, Any]) -> str:
         lines.append(
             f"| {name} | {1000 * seconds / loop['faces']:.1f} | {loop['faces'] / max(seconds, 1e-9):,.1f} |"
         )
+    lines += ["", levels.markdown(figures["levels"], THREADS)]
     lines += [
         "",
         "| run | faces | seconds | faces a second | of the loop | whole command, s | peak memory of the tree (PSS) |",
@@ -274,8 +275,9 @@ def main() -> None:
         common.pack(copies, str(folder / f"raw-{MANY}"), MANY)
         jobs = {f"job_{shards}": job(folder, shards, unit_size) for shards in (FEW, MANY)}
         loop = plain(folder, unit_size)
+    by_level = levels.measure(THREADS)
     rates = derived(loop, jobs[f"job_{FEW}"], jobs[f"job_{MANY}"])
-    figures = rounded({"machine": machine, "loop": loop, **jobs, "rates": rates})
+    figures = rounded({"machine": machine, "loop": loop, "levels": by_level, **jobs, "rates": rates})
     arguments.results.mkdir(parents=True, exist_ok=True)
     (arguments.results / "speed.json").write_text(json.dumps(figures, indent=1) + "\n")
     print(markdown(figures))

@@ -58,7 +58,7 @@ class Match(Section):
     method: Literal["distant", "nearest"] = "distant"
     k: int = Field(5, ge=1)  # gallery identities averaged, weights 1/k
     margin: float = Field(
-        0.8, ge=0
+        0.85, ge=0
     )  # distant: least embedding distance (Euclidean) of each identity from the person
     same_sex: bool = True  # distant: among identities of the person's apparent sex where it is known
     age_band: float = Field(12, ge=0)  # distant: years; among identities of about the person's apparent age
@@ -95,6 +95,20 @@ class Ladder(Section):
     turned: float = Field(50, gt=0, le=90)  # degrees of yaw or pitch; beyond it the average of gallery faces
 
 
+class Gate(Section):
+    """The second look, at the result (`deid.privacy.gate`)."""
+
+    enabled: bool = True
+    # How often two different people of one apparent sex may lie below the margin: it is calibrated on the gallery.
+    false_match_rate: float = Field(0.01, gt=0, le=0.5)
+    margin: float | None = Field(
+        None, ge=0
+    )  # least embedding distance (Euclidean) of a result from its person; null: calibrated
+    score: float = Field(
+        0, ge=0, le=1
+    )  # least score of a face that only the result shows; 0: what the detector itself asks for
+
+
 class Limits(Section):
     max_pixels: int = Field(50_000_000, ge=1)  # larger pictures are quarantined before they are decoded
     max_damaged_shards: int | None = Field(
@@ -126,9 +140,9 @@ class Stage(Section):
 
 
 class Stages(Section):
-    analyse: Stage = Stage(cpus=0.7)
+    analyse: Stage = Stage(cpus=0.6)
     generate: Stage = Stage(cpus=0.7)
-    compose: Stage = Stage(cpus=0.3)
+    compose: Stage = Stage(cpus=0.5)  # with the gate's networks
     io_cpus: float = Field(0.1, gt=0)  # reserved for one reading or writing task
 
 
@@ -152,6 +166,7 @@ class Config(Section):
     ladder: Ladder = Ladder()
     match: Match = Match()
     region: Region = Region()
+    gate: Gate = Gate()
     limits: Limits = Limits()
     metadata: Metadata = Metadata()
     unit_size: int = Field(64, ge=1)  # pictures in one output shard

@@ -29,6 +29,11 @@ class Detections:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    @property
+    def sound(self) -> bool:
+        """Boxes, scores and points are as many, and the boxes are finite."""
+        return len(self.boxes) == len(self.scores) == len(self.points) and bool(np.isfinite(self.boxes).all())
+
 
 @dataclass
 class Face:
@@ -52,7 +57,10 @@ class Face:
     surrogate: Picture | None = None  # [S, S, 3]
     surrogate_mesh: NDArray[np.float32] | None = None  # [468, 3] pixels of the surrogate
     surrogate_segments: NDArray[np.uint8] | None = None  # [128, 128, 5]
+    spare: Picture | None = None  # [S, S, 3] what stands in when the gate refuses the surrogate
+    spare_mesh: NDArray[np.float32] | None = None  # [468, 3] pixels of the spare
     k: int = 0  # gallery identities averaged
+    gate: str = ""  # "" before compositing, then a name of `records.GATE`
     status: str = ""  # "" before compositing, then "replaced" or "covered"
 
     @property

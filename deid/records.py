@@ -19,6 +19,7 @@ QUARANTINE = {
     "record_changed": "the bytes are not those that were planned",
     "detector_failed": "the detector raised",
     "cover_failed": "a face could be neither replaced nor covered",
+    "gate_failed": "the result could not be searched for faces",
     "encode_failed": "the result could not be encoded",
 }
 
@@ -41,7 +42,19 @@ COVER = {
     "composite_failed": "the surrogate could not be put in place",
     "too_small": "too few pixels for more",
     "turned": "turned too far for the generator",
+    "too_close": "the gate: the result is still too like the person",
+    "gate_failed": "the gate: the result could not be compared with the person",
+    "missed": "found on the result, and not before",
     "policy": "the configuration asks for it",
+}
+
+# What the gate (`deid.privacy.gate`) says of a face on the result.
+GATE = {
+    "passed": "found, and far enough from the person",
+    "not_found": "replaced, and no longer found as a face",
+    "lowered": "too close, or not to be compared: put further down the ladder",
+    "missed": "first found on the result, and covered",
+    "unchecked": "covered or a baseline, without an embedding, or the gate is off",
 }
 
 FACE = pa.struct(
@@ -63,7 +76,11 @@ FACE = pa.struct(
         ("surrogate_size", pa.int32()),  # px
         ("surrogate_mesh", pa.binary()),  # float32[468, 3] in pixels of the surrogate
         ("surrogate_segments", pa.binary()),  # uint8[128, 128, 5] parts of the whole surrogate; empty without
+        ("spare", pa.binary()),  # uint8[size, size, 3] RGB, raw; empty without
+        ("spare_size", pa.int32()),  # px
+        ("spare_mesh", pa.binary()),  # float32[468, 3] in pixels of the spare
         ("k", pa.int32()),  # gallery identities averaged
+        ("gate", pa.string()),  # "" before `compose`, then a name of GATE
         ("status", pa.string()),  # "" before `compose`, then "replaced" or "covered"
     ]
 )
@@ -112,6 +129,7 @@ COMMIT = pa.schema(
         ("replaced", pa.int64()),
         ("covered", pa.int64()),
         ("anonymizers", pa.list_(pa.struct([("name", pa.string()), ("faces", pa.int64())]))),
+        ("gate", pa.list_(pa.struct([("name", pa.string()), ("faces", pa.int64())]))),
         ("quarantine", pa.list_(pa.struct([("record", pa.int64()), ("reason", pa.string())]))),
     ]
 )
@@ -130,6 +148,7 @@ AUDIT = pa.schema(
         pa.field(
             "reason", pa.string(), nullable=False
         ),  # "" or a code of COVER: why not the first rung of the ladder
+        pa.field("gate", pa.string(), nullable=False),  # a name of GATE
         pa.field("k", pa.int32(), nullable=False),  # gallery identities averaged; 0 when covered
         pa.field(
             "face_height_band", pa.string(), nullable=False

@@ -41,7 +41,8 @@ SIDE = 256  # px, of a drawn face
 def draw(folder: Path, first: int, count: int, seed: int) -> None:
     """Write generated faces as JPEG: the gallery's candidates `first` to `first + count - 1` under a seed."""
     recipe = Recipe(seed=seed)
-    generator = MobileStyleGANGenerator(default_store().files("mobilestylegan"), threads=2, size=2 * SIDE)
+    files = default_store().files("mobilestylegan")
+    generator = MobileStyleGANGenerator(files, threads=2, size=2 * SIDE, heads=False)
     centre = mean_style(generator, recipe)
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(first, first + count):

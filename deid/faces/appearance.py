@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from deid.faces import segment
 from deid.faces.align import OVAL
 from deid.faces.crop import look_up
-from deid.faces.segment import BACKGROUND, FACE, HAIR, Points, Segments
+from deid.faces.segment import BACKGROUND, FACE, HAIR, OTHER, Points, Segments
 from deid.interfaces import Picture
 
 Values = NDArray[np.float32]
@@ -43,6 +43,7 @@ REACH = 0.75  # of a ray, in sides of a generated picture
 STEPS = 80  # of a ray
 CENTRE = np.array([0.5, 0.56])  # of the rays, in the same unit and frame: about the tip of the nose's root
 MIN_HAIR = 0.01  # part of the chip below which there is no hair whose colour could be told
+WITHIN = 0.95  # scale of the face's outline inside which nothing may cover it
 CHEEKS = ((50, 101, 118, 117, 123, 187, 205, 36), (280, 330, 347, 346, 352, 411, 425, 266))
 FOREHEAD = (67, 109, 10, 338, 297, 334, 9, 105)
 CHIN = (83, 18, 313, 406, 428, 199, 208, 182)
@@ -149,8 +150,13 @@ def typology_angle(lightness: NDArray[np.floating], b: NDArray[np.floating]) -> 
 
 
 def _inside(points: Points, polygon: tuple[int, ...]) -> NDArray[np.bool_]:
+    return _filled(points[list(polygon)])
+
+
+def _filled(corners: Points) -> NDArray[np.bool_]:
+    """Mask [SIDE, SIDE] of the convex hull of corners [N, 2]."""
     mask = np.zeros((SIDE, SIDE), np.uint8)
-    cv2.fillConvexPoly(mask, cv2.convexHull(np.round(points[list(polygon)]).astype(np.int32)), 1)
+    cv2.fillConvexPoly(mask, cv2.convexHull(np.round(corners).astype(np.int32)), 1)
     return mask.astype(np.bool_)
 
 
@@ -195,3 +201,15 @@ def _bald(parts: Values, outline: Silhouette) -> float:
     seen = look_up(np.ascontiguousarray(parts[..., [FACE, HAIR]]), at[:, None])
     face, hair = seen.reshape(-1, 2).mean(0)
     return float(face / max(face + hair, 1e-6))
+
+
+def hidden(segments: Segments, mesh: Points) -> float:
+    """Share of a face's inside that something else covers (a hand, a microphone, a collar), 0..1.
+
+    Args:
+        segments: parts [SIDE, SIDE, 5] of the face's chip; mesh: [468, 2 or 3] in pixels of its picture.
+    """
+    points = on_chip(mesh, segment.frame(mesh))
+    middle = points[list(OVAL)].mean(0)
+    inside = _filled(middle + (points[list(OVAL)] - middle) * WITHIN)
+    return float(segments[inside][:, [OTHER, BACKGROUND]].sum(-1).mean() / 255)

@@ -25,8 +25,9 @@ from deid.surrogates.generator import MobileStyleGANGenerator
 
 RECIPE_VERSION = "1"
 # Options of the built-in parts: faces of half the size do, and a generated face is large and its picture's only one.
+# The image heads came later, and would give other pixels.
 OPTIONS: dict[str, dict[str, Any]] = {
-    "mobilestylegan": {"size": 512},
+    "mobilestylegan": {"size": 512, "heads": False},
     "centerface": {"threshold": 0.3, "enlarge": 1.0},
 }
 

@@ -25,7 +25,7 @@ STYLE_DIM = 512
 SIDE = 1024  # px
 WIDTHS = (512, 512, 512, 512, 256, 128, 64)  # channels after each block; sides 8, 16, ... 512
 STYLES = len(WIDTHS) + 2  # places that take a style: the first convolution, each block, the head
-_SLOPE = 0.2  # of every leaky ReLU
+SLOPE = 0.2  # of every leaky ReLU
 
 Constants = dict[str, NDArray[np.float32]]
 Network = TypeVar("Network", bound=nn.Module)
@@ -65,7 +65,7 @@ class MappingNetwork(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         x = latents * torch.rsqrt(latents.square().mean(1, keepdim=True) + 1e-8)
         for layer in self.layers:
-            x = F.leaky_relu(layer(x), _SLOPE) * math.sqrt(2)
+            x = F.leaky_relu(layer(x), SLOPE) * math.sqrt(2)
         return x
 
 
@@ -117,7 +117,7 @@ class StyledConv(nn.Module):
         self.bias = nn.Parameter(torch.empty(outputs))
 
     def forward(self, x: Tensor, styles: Tensor) -> Tensor:
-        return F.leaky_relu_(self.conv(x, styles, self.bias).add_(self.noise), _SLOPE)
+        return F.leaky_relu_(self.conv(x, styles, self.bias).add_(self.noise), SLOPE)
 
 
 class Upsample(nn.Module):
@@ -203,6 +203,10 @@ class SynthesisNetwork(nn.Module):
 
     def forward(self, styles: Tensor) -> Tensor:
         *_, x = self.blocks(styles)
+        return self.picture(x, styles)
+
+    def picture(self, x: Tensor, styles: Tensor) -> Tensor:
+        """Pictures of the features after the last block."""
         image: Tensor = self.layers[-1].get_submodule("to_img")(x, each_style(styles)[-1])
         return image
 

@@ -15,6 +15,7 @@ from deid.surrogates.match import Indices
 SEX_BAND = np.array(
     [0.5, 0.5], np.float32
 )  # P(male): what is likelier counts; a wrong guess costs no privacy
+SPARES = 128  # identities of a run that spares are drawn from, so that few of them are rendered
 ALIKE_TURNED = 256  # identities among which those of a lower rung, which are not steered, are drawn
 
 
@@ -31,9 +32,11 @@ class Identities:
         match.check(options, gallery)
         self.gallery, self.options, self.secret, self.heads = gallery, options, secret, heads
         self.points = five_points(gallery.meshes)
+        self.spares = np.zeros(len(gallery), np.bool_)
+        self.spares[keys.rng_for(secret, b"spares").permutation(len(gallery))[:SPARES]] = True
 
-    def of(self, face: Face, unit: int, position: int, number: int) -> Indices:
-        """Indices [k] of the `number`-th face of a picture; another draw for each rung.
+    def of(self, face: Face, unit: int, position: int, number: int, draw: int = 0) -> Indices:
+        """Indices [k] of the `number`-th face of a picture; others for each rung and each `draw`.
 
         Below the first rung a face may have no embedding. Then no margin can be checked, and the draw, which
         does not look at the person, is what keeps him from being found.
@@ -47,6 +50,7 @@ class Identities:
         if options.method == "nearest" and face.embedding is not None:
             return match.nearest(face.embedding, self.gallery, options.k)
         name = keys.face_id(self.secret, unit, position, number)
+        name = f"{name} {draw}" if draw else name
         rng = keys.rng_for(self.secret, (name if first else f"{name} {face.anonymizer}").encode())
         sex, age, distance = match.UNKNOWN, float("nan"), np.full(len(self.gallery), np.inf)
         if face.embedding is not None:
@@ -67,6 +71,20 @@ class Identities:
             looks,
             options.alike,
         )
+
+    def spare(self, face: Face, unit: int, position: int, number: int) -> Indices:
+        """Indices [k] of what may take the surrogate's place: a draw of its own, and distant whatever the method.
+
+        Raises:
+            FaceError: fewer than k of the spares lie beyond the margin, or the face has no embedding.
+        """
+        if face.embedding is None:
+            raise FaceError("match_failed")
+        options = self.options
+        rng = keys.rng_for(self.secret, f"{keys.face_id(self.secret, unit, position, number)} spare".encode())
+        distance = np.where(self.spares, match.distances(face.embedding, self.gallery), -1.0)
+        sex, age = self.apparent(face.embedding)
+        return match.draw(distance, self.gallery, options.k, options.margin, rng, sex, age, options.age_band)
 
     def apparent(self, embedding: NDArray[np.float32]) -> tuple[int, float]:
         """Apparent sex (1 male, 0 female, -1 not known) and age in years (NaN not known)."""

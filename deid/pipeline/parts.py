@@ -82,7 +82,11 @@ def check(config: Config) -> None:
 def packaged_of(config: Config) -> list[str]:
     """Names in the model registry of the packaged weights that the run will load."""
     matched = config.anonymizer in ("surrogate", "ksame-pixel")
-    used = {"attributes": matched and config.embedder.name == "dlib", "segmenter": uses_segmenter(config)}
+    used = {
+        "attributes": matched and config.embedder.name == "dlib",
+        "segmenter": uses_segmenter(config),
+        "image_heads": matched and config.generator.name == "mobilestylegan",
+    }
     return [name for name, wanted in used.items() if wanted]
 
 

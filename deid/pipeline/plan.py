@@ -15,7 +15,7 @@ from deid.config import Config
 from deid.errors import InputError
 from deid.gallery import store as gallery_store
 from deid.pipeline import parts
-from deid.privacy import keys
+from deid.privacy import gate, keys
 from deid.shards import storage, webdataset
 from deid.surrogates import match
 
@@ -58,7 +58,9 @@ class Plan:
 def check(config: Config) -> None:
     """Stop (ConfigError, ModelError) for everything that can be known to be wrong before any work is done."""
     parts.check(config)
-    match.check(config.match, gallery_store.load(config.gallery))
+    gallery = gallery_store.load(config.gallery)
+    match.check(config.match, gallery)
+    gate.margin(config.gate, gallery)
 
 
 def shards(config: Config) -> list[storage.Object]:
@@ -120,7 +122,13 @@ def anonymizer(config: Config) -> str:
         "blur": f", sigma {classic.blur_sigma} face heights",
         "pixelate": f", {classic.pixelate_blocks} blocks a face height",
     }.get(config.anonymizer)
-    return config.anonymizer + (f"{strength}: a baseline, leaves people recognizable" if strength else "")
+    return config.anonymizer + (f"{strength}: a baseline, people may stay recognizable" if strength else "")
+
+
+def _gate(config: Config) -> str:
+    if not config.gate.enabled:
+        return "off: results are not checked"
+    return f"margin {gate.margin(config.gate, gallery_store.load(config.gallery)):.3f}"
 
 
 def describe(config: Config) -> dict[str, Any]:
@@ -137,6 +145,7 @@ def describe(config: Config) -> dict[str, Any]:
         "anonymizer": anonymizer(config),
         "match": f"{config.match.method}, k {config.match.k}, margin {config.match.margin}",
         "region": f"{config.region.scale} face outlines",
+        "gate": _gate(config),
         "unit": f"{config.unit_size} pictures a shard",
         **{
             f"{name} actors": f"{p.actors} to {p.max_actors or p.actors}, {p.cpus} CPUs and {p.gpus} GPUs each"

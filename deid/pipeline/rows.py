@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from deid import records
 from deid.faces import segment
 from deid.faces.segment import Segments
-from deid.interfaces import Face
+from deid.interfaces import Face, Picture
 
 
 @dataclass
@@ -54,6 +54,10 @@ def _bytes(array: NDArray[np.float32] | None) -> bytes:
     return b"" if array is None else np.ascontiguousarray(array, dtype="<f4").tobytes()
 
 
+def _square(data: bytes, size: int) -> Picture | None:
+    return np.frombuffer(data, np.uint8).reshape(size, size, 3) if size else None
+
+
 def _array(data: bytes, *shape: int) -> NDArray[np.float32] | None:
     return np.frombuffer(data, dtype="<f4").reshape(shape).copy() if data else None
 
@@ -79,13 +83,16 @@ def _value(face: Face) -> dict[str, Any]:
         "surrogate_size": 0 if face.surrogate is None else face.surrogate.shape[0],
         "surrogate_mesh": _bytes(face.surrogate_mesh),
         "surrogate_segments": b"" if face.surrogate_segments is None else face.surrogate_segments.tobytes(),
+        "spare": b"" if face.spare is None else face.spare.tobytes(),
+        "spare_size": 0 if face.spare is None else face.spare.shape[0],
+        "spare_mesh": _bytes(face.spare_mesh),
         "k": face.k,
+        "gate": face.gate,
         "status": face.status,
     }
 
 
 def _face(value: dict[str, Any]) -> Face:
-    size = value["surrogate_size"]
     return Face(
         box=np.frombuffer(value["box"], dtype="<f4").copy(),
         score=value["score"],
@@ -97,9 +104,12 @@ def _face(value: dict[str, Any]) -> Face:
         looks=_array(value["looks"], -1),
         anonymizer=value["anonymizer"],
         failure=value["failure"],
-        surrogate=np.frombuffer(value["surrogate"], np.uint8).reshape(size, size, 3) if size else None,
+        surrogate=_square(value["surrogate"], value["surrogate_size"]),
         surrogate_mesh=_array(value["surrogate_mesh"], -1, 3),
         surrogate_segments=_parts(value["surrogate_segments"]),
+        spare=_square(value["spare"], value["spare_size"]),
+        spare_mesh=_array(value["spare_mesh"], -1, 3),
         k=value["k"],
+        gate=value["gate"],
         status=value["status"],
     )

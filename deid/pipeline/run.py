@@ -19,9 +19,10 @@ from deid.gallery import store as gallery_store
 from deid.models.store import Store
 from deid.pipeline import cluster, parts
 from deid.pipeline import plan as planning
+from deid.pipeline.compose import Compose
 from deid.pipeline.plan import Plan
 from deid.pipeline.source import UnitSource
-from deid.pipeline.stages import Analyse, Compose, Generate
+from deid.pipeline.stages import Analyse, Generate
 from deid.pipeline.write import WriteUnit
 from deid.privacy import manifest as manifests
 from deid.shards import storage

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from deid.config import Config
 from deid.errors import ConfigError, FaceError, PictureError
 from deid.faces.align import pose
-from deid.faces.appearance import looks
+from deid.faces.appearance import hidden, looks
 from deid.faces.attributes import AttributeHeads
 from deid.faces.mesh import as_detection
 from deid.faces.segment import head_chip
@@ -29,8 +29,11 @@ from deid.surrogates import composite, ksame, ladder, masks, match
 from deid.surrogates.steering import Seen, Steering, Style
 
 MESH_SCORE = 0.5  # below it the mesh is not trusted
-TRIAL_SIDE = 256  # px of the pictures by which a style is corrected
+DRAWS = 3  # of identities at most, until a trial shows a face that nothing covers
+TRIAL_SIDE = 128  # px of the pictures by which a style is corrected
 RENDER_SIZES = (64, 128, 256, 512, 1024)  # px; a surrogate travels at the least of them that covers its face
+DRAWN_SIZES = (128, 256, 512, 1024)  # px; a surrogate is drawn at the least of them that covers its face
+NEARLY = 0.8  # share of the pixels of its place with which a surrogate is sharp enough
 
 
 class Analyse:
@@ -81,10 +84,7 @@ class Analyse:
     def detect(self, batch: Sequence[Picture]) -> list[Detections]:
         found = list(self.detector.detect(batch))
         for faces in found:
-            if (
-                not len(faces.boxes) == len(faces.scores) == len(faces.points)
-                or not np.isfinite(faces.boxes).all()
-            ):
+            if not faces.sound:
                 raise ValueError("a detector gave boxes, scores and points that do not fit each other")
         return found
 
@@ -136,8 +136,9 @@ class Generate:
         self.generator = parts.build(config, "generator", stage)
         self.segmenter = parts.segmenter(config, stage)
         self.mesher = parts.build(config, "mesher", stage)
+        self.mean_mesh = self.gallery.meshes.mean(0)
         self.gallery_faces = ksame.Faces(self.gallery, self.generator, self.mesher, MESH_SCORE)
-        self.place_of_faces = as_detection(self.gallery.meshes.mean(0))
+        self.place_of_faces = as_detection(self.mean_mesh)
         if self.generator.style_dim != self.gallery.styles.shape[1]:
             raise ConfigError(
                 "gallery: its styles are not those of the configured generator; build one with it"
@@ -148,6 +149,8 @@ class Generate:
         for face in (face for row in items for face in row.faces):
             self.start(face)
         self.fill(items)
+        if self.config.gate.enabled:
+            self.spare(items)
         return rows.to_table(items)
 
     def start(self, face: Face) -> None:
@@ -202,22 +205,26 @@ class Generate:
         return [pictures[n] for n in range(len(styled))]
 
     def side(self, face: Face) -> int:
-        """Side of the picture, px, that a face needs at its place."""
+        """The least of DRAWN_SIZES that the face's place needs, if its surrogate lies where the gallery's do."""
         if face.anonymizer == "simple" or face.mesh is None:
-            return RENDER_SIZES[1]
-        return composite.side_for(face.mesh, self.gallery.meshes.mean(0), RENDER_SIZES[1:])
+            return DRAWN_SIZES[0]
+        return composite.least_size(self.mean_mesh, face, DRAWN_SIZES, NEARLY)
 
     def style(self, row: Row, number: int) -> Style:
         """Style [style_dim] of the surrogate: the equal-weight mean of k gallery identities, and at the first rung
         steered."""
         face = row.faces[number]
-        indices = self.chosen(row, number)
-        blended = self.steering.control.blend(self.gallery.styles[indices], self.gallery.mean_style)
-        if face.anonymizer != "surrogate":
-            return blended
-        if face.mesh is None:
-            raise FaceError("match_failed")
-        return self.steering.follow(blended, face, self.seen, *self.identities.likely(face.embedding))
+        for draw in range(DRAWS):
+            indices = self.chosen(row, number, draw)
+            blended = self.steering.control.blend(self.gallery.styles[indices], self.gallery.mean_style)
+            if face.anonymizer != "surrogate":
+                return blended
+            style, sound = self.steering.follow(
+                blended, face, self.seen, *self.identities.likely(face.embedding)
+            )
+            if sound:
+                break
+        return style
 
     def seen(self, style: Style) -> Seen:
         """`trial`, of which every failure is one of rendering: it ends the corrections, no more."""
@@ -233,9 +240,10 @@ class Generate:
         if scores[0] < MESH_SCORE or not np.isfinite(meshes[0]).all():
             raise FaceError("generate_failed")
         if self.segmenter is None:
-            return meshes[0], None
+            return Seen(meshes[0])
         chip = head_chip(picture, meshes[0])
-        return meshes[0], looks(chip, self.segmenter.parts([chip])[0], meshes[0])
+        seen = self.segmenter.parts([chip])[0]
+        return Seen(meshes[0], looks(chip, seen, meshes[0]), hidden(seen, meshes[0]))
 
     def standing(self, side: int) -> Detections:
         """Where the face of a generated picture of this side (px) stands."""
@@ -254,10 +262,25 @@ class Generate:
         )
         return True
 
-    def chosen(self, row: Row, number: int) -> match.Indices:
-        """The gallery identities [k] of a face."""
+    def spare(self, items: Sequence[Row]) -> None:
+        """Give each face at the first rung what the gate may put in its place; without it the face would go grey."""
+
+        def call(row: Row, number: int, face: Face) -> bool:
+            if face.mesh is None:
+                raise FaceError("generate_failed")
+            indices = self.identities.spare(face, row.unit, row.position, number).tolist()
+            face.spare, face.spare_mesh = self.gallery_faces.average(indices, face.mesh, ksame.SIDES[0] / 2)
+            return True
+
+        for row in items:
+            for number, face in enumerate(row.faces):
+                if face.anonymizer == "surrogate" and face.surrogate is not None:
+                    attempt("spare", partial(call, row, number, face))
+
+    def chosen(self, row: Row, number: int, draw: int = 0) -> match.Indices:
+        """The gallery identities [k] of a face, in its first or a later draw."""
         face = row.faces[number]
-        indices = self.identities.of(face, row.unit, row.position, number)
+        indices = self.identities.of(face, row.unit, row.position, number, draw)
         face.k = len(indices)
         return indices
 
@@ -274,46 +297,6 @@ class Generate:
             face.surrogate_segments = self.segmenter.parts([picture])[0]
         face.surrogate, face.surrogate_mesh = composite.fit_size(picture, meshes[0], face, RENDER_SIZES)
         return True
-
-
-class Compose:
-    """Put the surrogates in place, cover what has none, encode; the source ends here."""
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        items = rows.from_table(table)
-        for row in items:
-            if not row.reason:
-                self.compose(row)
-        return rows.to_table(items)
-
-    def compose(self, row: Row) -> None:
-        decoded = attempt("decode", lambda: pictures.decode(row.image, self.config.limits.max_pixels))
-        if decoded is None:
-            row.fail("truncated_image")
-            return
-        result = attempt(
-            "cover",
-            lambda: composite.composite_all(
-                decoded.pixels, row.faces, self.config.region, self.config.classic
-            ),
-        )
-        if result is None or any(face.status not in ("replaced", "covered") for face in row.faces):
-            row.fail("cover_failed")
-            return
-        output = self.config.output
-        same = decoded.format if decoded.format in ("jpg", "png", "webp") else "png"
-        extension = same if output.image_format == "same" else output.image_format
-        encoded = attempt("encode", lambda: pictures.encode(result, extension, output.quality, decoded.grey))
-        if not encoded:
-            row.fail("encode_failed")
-            return
-        row.result, row.result_extension, row.image = encoded, extension, b""
-        for face in row.faces:
-            face.embedding = face.mesh = face.looks = face.surrogate = face.surrogate_mesh = None
-            face.segments = face.surrogate_segments = None
 
 
 def decode(row: Row, config: Config) -> Picture | None:

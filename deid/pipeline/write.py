@@ -3,6 +3,7 @@
 import collections
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +13,10 @@ from deid.pipeline import rows
 from deid.pipeline.rows import Row
 from deid.privacy import audit, keys
 from deid.shards import storage, webdataset
+
+
+def _by_name(names: Iterable[str]) -> list[dict[str, Any]]:
+    return [{"name": name, "faces": faces} for name, faces in sorted(collections.Counter(names).items())]
 
 
 class WriteUnit:
@@ -38,7 +43,11 @@ class WriteUnit:
 
     def write(self, unit: int, items: list[Row]) -> dict[str, Any]:
         out = [row for row in items if not row.reason]
-        done = [face.status and face.anonymizer in records.ANONYMIZERS for row in out for face in row.faces]
+        done = [
+            face.status and face.anonymizer in records.ANONYMIZERS and face.gate in records.GATE
+            for row in out
+            for face in row.faces
+        ]
         if not all(row.result for row in out) or not all(done):
             raise RuntimeError(f"unit {unit}: a picture reached the writer without a result")
         name = keys.shard_name(self.secret, unit)
@@ -50,7 +59,6 @@ class WriteUnit:
         storage.write_bytes(storage.join(self.folder, shard), data, overwrite=True)
         storage.write_bytes(storage.join(self.folder, table), rows_out, overwrite=True)
         statuses = [face.status for row in out for face in row.faces]
-        anonymizers = collections.Counter(face.anonymizer for row in out for face in row.faces)
         return {
             "unit": unit,
             "shard": shard,
@@ -65,7 +73,8 @@ class WriteUnit:
             "faces": len(statuses),
             "replaced": statuses.count("replaced"),
             "covered": statuses.count("covered"),
-            "anonymizers": [{"name": name, "faces": number} for name, number in sorted(anonymizers.items())],
+            "anonymizers": _by_name(face.anonymizer for row in out for face in row.faces),
+            "gate": _by_name(face.gate for row in out for face in row.faces),
             "quarantine": [{"record": row.record, "reason": row.reason} for row in items if row.reason],
         }
 

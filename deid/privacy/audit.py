@@ -30,6 +30,7 @@ def table(secret: bytes, unit: int, shard: str, pictures: Sequence[tuple[int, Se
                     "status": face.status,
                     "anonymizer": face.anonymizer,
                     "reason": face.failure,
+                    "gate": face.gate,
                     "k": face.k if replaced else 0,
                     "face_height_band": records.face_height_band(face.height),
                 }

@@ -35,8 +35,8 @@ def counts(commits: pa.Table, planned: int, refused: int) -> dict[str, int]:
         refused: entries quarantined while planning (damaged shards, samples without a picture).
 
     Raises:
-        PromiseError: in is not out + quarantined, a face is neither replaced nor covered or by no known
-            anonymizer, or units are missing.
+        PromiseError: in is not out + quarantined, a face is neither replaced nor covered, by no known anonymizer
+            or without a word of the gate, or units are missing.
     """
     units = commits["unit"].to_pylist()
     if sorted(units) != list(range(len(units))):
@@ -52,16 +52,18 @@ def counts(commits: pa.Table, planned: int, refused: int) -> dict[str, int]:
         raise PromiseError(f"counts do not balance: {sums}")
     if sums["faces"] != sums["replaced"] + sums["covered"]:
         raise PromiseError(f"counts of faces do not balance: {sums}")
-    named = anonymizers(commits)
-    if sum(named.values()) != sums["faces"] or not named.keys() <= records.ANONYMIZERS.keys():
-        raise PromiseError(f"the faces by anonymizer are not all faces: {named}; {sums['faces']} faces")
+    for column, known in (("anonymizers", records.ANONYMIZERS), ("gate", records.GATE)):
+        named = by_name(commits, column)
+        if sum(named.values()) != sums["faces"] or not named.keys() <= known.keys():
+            raise PromiseError(f"the faces by {column} are not all faces: {named}; {sums['faces']} faces")
     return sums
 
 
-def anonymizers(commits: pa.Table) -> dict[str, int]:
-    """Faces by what stands in their place, a name of `records.ANONYMIZERS`, over the commit rows."""
+def by_name(commits: pa.Table, column: str) -> dict[str, int]:
+    """Faces by the names of a column (`anonymizers`: what stands in their place; `gate`: what it said), over the
+    commit rows."""
     found: collections.Counter[str] = collections.Counter()
-    for entries in commits["anonymizers"].to_pylist():
+    for entries in commits[column].to_pylist():
         found.update({entry["name"]: entry["faces"] for entry in entries})
     return dict(sorted(found.items()))
 
@@ -98,7 +100,8 @@ def build(
         },
         "config": public_config(config),
         "counts": sums,
-        "anonymizers": anonymizers(commits),
+        "anonymizers": by_name(commits, "anonymizers"),
+        "gate": by_name(commits, "gate"),
         "quarantine": reasons,
         "models": models,
         "audit_version": records.AUDIT_VERSION,

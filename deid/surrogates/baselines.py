@@ -1,9 +1,9 @@
 """Blur and pixelation, over the shape that `cover` covers. Baselines to compare with, not protection.
 
-What they leave is the source's own, so people may stay recognizable: recognizers match weakly blurred and pixelated
-faces nearly as well as clear ones, and better still when they are trained on such pictures (Newton, Sweeney and Malin
-2005; McPherson, Shokri and Shmatikov 2016, "Defeating Image Obfuscation with Deep Learning"). How well is measured by
-`benchmarks/london.py`; the audit and the manifest name every face that was treated so.
+What they leave is the source's own, so people may stay recognizable: under weak blur to any recognizer, under more to
+one that is trained on such pictures (Newton, Sweeney and Malin 2005; McPherson, Shokri and Shmatikov 2016, "Defeating
+Image Obfuscation with Deep Learning"). `benchmarks/baselines.py` measures it for recognizers that are not; the
+audit and the manifest name every face that was treated so.
 """
 
 import cv2

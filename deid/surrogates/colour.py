@@ -26,7 +26,8 @@ LIGHT_LIMIT = 1.5  # largest logarithm of the light's gain
 TINT_LIMIT = 0.45  # largest logarithm of a channel's gain apart from the light's
 MOST_EVEN = 0.4  # least share of the tones' spread that is kept
 NO_CHROMA = 0.1  # chroma of skin, as a share of its light, below which a picture counts as tinted grey
-CONTRASTS = (0.8, 1.8)  # factors between which contrast is changed
+CONTRAST_LIMIT = 1.8  # greatest factor of contrast
+DARKENED = (0.9, 0.5)  # gains between which contrast begins to be changed, and is changed wholly
 FEATURE_SHARE = 0.7  # part of the gain that eyes and the open mouth take
 BLURS = (0.0, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # px
 COLD = 25.0  # grey levels from which green or blue over red is a colour of neither hair nor skin
@@ -138,14 +139,18 @@ def evenness(source: Field, surrogate: Field) -> tuple[float, Field]:
     return float(factor), middles[1].astype(np.float32)
 
 
-def contrast(source: Field, surrogate: Field) -> float:
-    """Factor for the surrogate's differences of light, so that its skin has the spread of the source's.
+def contrast(source: Field, surrogate: Field, gain: float) -> float:
+    """Factor for the differences of light of a surrogate that is made darker, so that its skin has the source's spread.
 
-    Dark skin shines: under a gain alone, light skin that is made dark stays flat. Both [N, 3] are mean colours of the
-    same skin, that of the surrogate in the source's light.
+    Dark skin shines: light skin that is made dark by a gain alone is flat. Both [N, 3] are mean colours of the same
+    skin, that of the surrogate in the source's light.
+
+    Args:
+        gain: by which the surrogate was made darker (below 1).
     """
     spreads = [float(np.subtract(*np.percentile(skin @ LUMINANCE, (90, 10)))) for skin in (source, surrogate)]
-    return float(np.clip(spreads[0] / max(spreads[1], 1.0), *CONTRASTS))
+    wanted = float(np.clip(spreads[0] / max(spreads[1], 1.0), 1, CONTRAST_LIMIT))
+    return 1 + (wanted - 1) * float(np.clip((DARKENED[0] - gain) / (DARKENED[0] - DARKENED[1]), 0, 1))
 
 
 def relight(surrogate: Field, gain: Field, skin: Field, feature: Field, even: tuple[float, Field]) -> Field:

@@ -159,22 +159,28 @@ def fit_size(
     Raises:
         FaceError: the face has no usable mesh.
     """
-    if face.mesh is None:
-        raise FaceError("composite_failed")
     side = picture.shape[0]
-    needed = side / similarity(face.mesh, mesh)[0]
-    size = min(side, next((s for s in sorted(sizes) if s >= 0.9 * needed), max(sizes)))
+    size = min(side, least_size(mesh / side, face, sizes, tolerance=0.9))
     if size == side:
         return picture, mesh
     small = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA).astype(np.uint8)
     return small, (mesh * (size / side)).astype(np.float32)
 
 
-def side_for(mesh: NDArray[np.float32], drawn: NDArray[np.float32], sizes: Sequence[int]) -> int:
-    """The least of `sizes` (px) that a picture needs, whose face has the mesh `drawn` [468, 3] (in its sides), to cover
-    a face of mesh [468, 3] (px)."""
-    needed = 1 / similarity(mesh, drawn)[0]
-    return next((size for size in sorted(sizes) if size >= 0.9 * needed), max(sizes))
+def least_size(mesh: NDArray[np.float32], face: Face, sizes: Sequence[int], tolerance: float = 1.0) -> int:
+    """The least of `sizes` (px), else the greatest, that covers a face's place in its picture.
+
+    Args:
+        mesh: [468, 3] of the surrogate, in units of its picture's side.
+        tolerance: share of the needed pixels that will do.
+
+    Raises:
+        FaceError: the face has no usable mesh.
+    """
+    if face.mesh is None:
+        raise FaceError("composite_failed")
+    needed = 1 / similarity(face.mesh, mesh)[0]
+    return next((s for s in sorted(sizes) if s >= tolerance * needed), max(sizes))
 
 
 def similarity(

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from deid.errors import FaceError
 from deid.faces import appearance, segment
+from deid.faces.align import OVAL
 from deid.faces.crop import look_up
 from deid.faces.segment import FACE, HAIR, NECK, OTHER
 from deid.interfaces import Face, Picture
-from deid.surrogates import colour, masks, matting, reshape
+from deid.surrogates import colour, masks, matting, mimic, reshape
 from deid.surrogates.masks import Field, Points, Region
 
 HULL = 1.06  # scale of the face outline that is always emptied
@@ -45,10 +46,16 @@ SURE = 0.9  # share of hair from which its colour counts
 LEAST_HAIR = 0.02  # squared face heights of hair below which its colour does not count
 MIDDLE = ((0.55, 0.75), (0.4, 0.6))  # rows and columns of a generated picture in which its face surely is
 REDUCED = 1.3  # pixels of the surrogate in one of the picture from which it is reduced first
-GRID = 64  # cells a side on which the warp is computed
+GRID = 96  # cells a side on which the warp is computed
 DOUBTFUL = (
     0.02  # face heights around what is emptied that still look of it, and are no source for the filling
 )
+THROAT = (
+    0.28,
+    0.36,
+)  # widths of the face from its middle within which below the mouth there is neck, not background
+SOFT = 0.03  # face heights over which the filling fades into the picture, outside what is emptied
+BODY = 0.3  # share of neck and clothes from which a pixel is body, not background
 FILL_SIDE = 150  # px: to which a window is reduced to be filled
 
 
@@ -233,7 +240,9 @@ def _drawn(head: Drawn, place: Place) -> tuple[Field, Field]:
     cells = np.stack(np.meshgrid(*((np.arange(GRID) + 0.5) * n / GRID - 0.5 for n in (width, height))), -1)
     source = appearance.silhouette(place.segments, place.mesh)
     drawn = appearance.silhouette(head.segments, head.mesh, segment.whole(side))
-    at, outside = reshape.warp(apply(place.frame, cells.reshape(-1, 2)), source, drawn)
+    moved = mimic.movements(place.mesh, head.mesh, apply(units, head.mesh[:, :2]))
+    cells = mimic.origins(apply(place.frame, cells.reshape(-1, 2)), moved)
+    at, outside = reshape.warp(cells, source, drawn)
     grid = (
         np.column_stack([apply(inverse(units), at) + 0.5, outside]).reshape(GRID, GRID, 3).astype(np.float32)
     )
@@ -302,7 +311,8 @@ def _coloured(source: Picture, drawn: Field, parts: Field, head: Drawn, place: P
     lit = (drawn + colour.DARK) * region.enlarge(gains) - colour.DARK
     seen = (painted + colour.DARK) * np.median(gains, axis=0) - colour.DARK
     middle = np.median(seen, axis=0).astype(np.float32)
-    lit = middle + (lit - middle) * np.float32(colour.contrast(skin, np.asarray(seen, np.float32)))
+    darker = float(np.median(gains))
+    lit = middle + (lit - middle) * np.float32(colour.contrast(skin, np.asarray(seen, np.float32), darker))
     hair = _tinted(source.astype(np.float32), drawn, parts, place)
     share = masks.channels(np.minimum(parts[..., FACE] + parts[..., NECK], 1))
     return np.clip(lit * share + (lit if hair is None else hair) * (1 - share), 0, 255)
@@ -320,9 +330,35 @@ def _tinted(source: Field, drawn: Field, parts: Field, place: Place) -> Field | 
 
 
 def _filled(around: Picture, gone: NDArray[np.bool_], place: Place) -> Field:
-    """The window of the picture with what is emptied filled from around it."""
+    """The window of the picture with what is emptied filled from around it: background by background, body by body."""
     grown = max(1, round(DOUBTFUL * place.height))
-    wide = cv2.dilate(gone.astype(np.uint8), np.ones((2 * grown + 1,) * 2, np.uint8))
-    found = matting.fill(around.astype(np.float32), wide.astype(np.bool_), FILL_SIDE)
-    soft = np.where(gone, 1, colour.blurred(wide.astype(np.float32), max(0.5, 0.5 * grown)))
-    return around + (found - around) * masks.channels(soft.astype(np.float32))
+    kernel = np.ones((2 * grown + 1,) * 2, np.uint8)
+    wide, hairy = (
+        cv2.dilate(mask.astype(np.uint8), kernel).astype(np.bool_)
+        for mask in (gone, gone | (place.parts[..., HAIR] > EMPTIED[HAIR]))
+    )
+    picture, body = around.astype(np.float32), place.parts[..., NECK] + place.parts[..., OTHER]
+    behind, before = (
+        matting.fill(picture, missing, FILL_SIDE) if not missing.all() else picture
+        for missing in (hairy | (body > BODY), hairy | (body <= BODY))
+    )
+    levels = masks.channels(np.where(wide, 0, body) * 255)
+    share = matting.fill(levels, wide, FILL_SIDE)[..., 0] / 255 if not wide.all() else np.zeros_like(body)
+    share = np.maximum(masks.smoothstep((share - 0.3) / 0.4), _throat(place))
+    found = behind + (before - behind) * masks.channels(np.asarray(share, np.float32))
+    soft = np.where(gone, 1, colour.blurred(wide.astype(np.float32), max(0.5, SOFT * place.height)))
+    return picture + (found - picture) * masks.channels(soft.astype(np.float32))
+
+
+def _throat(place: Place) -> Field:
+    """Where [h, w], 0..1, what a chin leaves open shows neck: the lower middle of the face."""
+    region, frame = place.region, place.frame
+    height, width = region.mask.shape
+    x, y = np.arange(width)[None], np.arange(height)[:, None]
+    across = frame[0, 0] * x + frame[0, 1] * y + frame[0, 2]
+    mesh = apply(frame, place.mesh[:, :2] - region.offset)
+    jaw, chin = np.ptp(mesh[list(OVAL), 0]), mesh[152]
+    near = fade(np.abs(across - chin[0]).astype(np.float32) / float(jaw), *THROAT)
+    return near * (
+        1 - fade((axis(frame, (width, height)) - mesh[14, 1]) / float(np.ptp(mesh[:, 1])), 0.0, 0.05)
+    )

@@ -175,8 +175,8 @@ class Faces:
         return self._kept[key]
 
     def _render(self, index: int, side: int) -> Picture:
-        whole = self.generator.generate(self.gallery.styles[index : index + 1])[0]
-        picture = reduced(whole, side)
+        picture = self.generator.generate(self.gallery.styles[index : index + 1], side=side)[0]
+        picture = reduced(picture, side)
         side = len(picture)
         expected = self.gallery.meshes[index] * side
         meshes, scores = self.mesher.mesh(picture, as_detection(expected))

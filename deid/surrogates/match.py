@@ -15,6 +15,7 @@ from deid.interfaces import Gallery
 
 Indices = NDArray[np.int64]
 UNKNOWN = -1  # sex
+CLEARLY = 0.2  # likelihood of the other sex below which an identity counts
 # How much a difference of one standard deviation of the gallery counts; the rest is left to steering.
 WEIGHTS = {
     "skin_l": 5.0,
@@ -145,7 +146,9 @@ def _same_sex(gallery: Gallery, sex: int) -> NDArray[np.bool_]:
     if sex == UNKNOWN or "sex" not in gallery.attributes:
         return np.ones(len(gallery), np.bool_)
     likelihood = np.asarray(gallery.attributes["sex"], np.float64)
-    return (likelihood >= 0.5) == bool(sex) if sex in (0, 1) else np.zeros(len(gallery), np.bool_)
+    if sex not in (0, 1):
+        return np.zeros(len(gallery), np.bool_)
+    return np.asarray(likelihood > 1 - CLEARLY if sex else likelihood < CLEARLY)
 
 
 def _same_age(gallery: Gallery, age: float, band: float) -> NDArray[np.bool_]:

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from deid.faces.detect import CenterFaceDetector
 from deid.faces.embed import DlibEmbedder
+from deid.faces.merge import chosen
 from deid.faces.mesh import FaceMesher
 from deid.interfaces import Detections, Face, Picture
 from deid.models.store import default_store
+from deid.surrogates.cover import COLOUR
 
 SECRET_TEXT = "canary-3f9a in the text of an exception"
 
@@ -43,6 +45,34 @@ class DetectorThatHatesGrey(CenterFaceDetector):
         if any((p[..., 0] == p[..., 1]).all() and p.size > 3 for p in pictures):
             raise ValueError(SECRET_TEXT)
         return super().detect(pictures)
+
+
+def covered(picture: Picture) -> bool:
+    """The picture is a result in which a face was covered."""
+    return bool((picture == COLOUR).all(2).mean() > 0.01)
+
+
+class DetectorThatHatesResults(CenterFaceDetector):
+    """Raises for a picture in which a face was covered."""
+
+    def __init__(self, files: Mapping[str, Path], threads: int = 1, device: str = "cpu") -> None:
+        super().__init__(default_store().files("centerface"), threads, device)
+
+    def detect(self, pictures: Sequence[Picture]) -> list[Detections]:
+        if any(covered(picture) for picture in pictures):
+            raise ValueError(SECRET_TEXT)
+        return super().detect(pictures)
+
+
+class DetectorOfOneAtFirst(DetectorThatHatesResults):
+    """Finds the best face alone as long as none was covered."""
+
+    def detect(self, pictures: Sequence[Picture]) -> list[Detections]:
+        found = CenterFaceDetector.detect(self, pictures)
+        return [
+            faces if covered(picture) else chosen(faces, np.arange(len(faces)) < 1)
+            for picture, faces in zip(pictures, found, strict=True)
+        ]
 
 
 class UnsureMesher(FaceMesher):

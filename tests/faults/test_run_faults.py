@@ -54,7 +54,7 @@ def two_faces() -> dict[str, bytes]:
 
 def audit(result: pipeline.RunResult) -> list[dict[str, Any]]:
     folder = Path(result.output) / "audit"
-    return [row for path in folder.iterdir() for row in pq.read_table(path).to_pylist()]
+    return [row for path in folder.glob("*.parquet") for row in pq.read_table(path).to_pylist()]
 
 
 def quarantine(result: pipeline.RunResult) -> dict[str, str]:
@@ -65,7 +65,8 @@ def quarantine(result: pipeline.RunResult) -> dict[str, str]:
 def balanced(result: pipeline.RunResult) -> dict[str, int]:
     counts: dict[str, int] = result.manifest["counts"]
     assert counts["pictures_in"] == counts["pictures_out"] + counts["pictures_quarantined"]
-    assert counts["faces"] == counts["replaced"] + counts["covered"]
+    assert counts["faces"] == counts["replaced"] + counts["covered"] == sum(result.manifest["gate"].values())
+    assert result.manifest["gate"] == Counter(row["gate"] for row in audit(result))
     return counts
 
 
@@ -144,6 +145,33 @@ def test_a_detector_that_raises_on_one_picture_costs_that_picture(tmp_path: Path
     result = pipeline.run(config)
     assert quarantine(result) == {"grey": "detector_failed"}
     assert balanced(result)["replaced"] == 2
+
+
+def test_a_result_that_cannot_be_searched_stays_in_quarantine(tmp_path: Path) -> None:
+    config = job(
+        tmp_path,
+        two_faces(),
+        anonymizer="solid",
+        detector={"name": "tests.faults.parts:DetectorThatHatesResults"},
+        limits={"max_quarantine_fraction": 1.0},
+    )
+    result = pipeline.run(config)
+    assert quarantine(result) == {"a": "gate_failed", "b": "gate_failed"}
+    assert balanced(result)["pictures_out"] == 1
+
+
+def test_a_face_that_the_first_look_missed_is_covered_and_counted(tmp_path: Path) -> None:
+    shards = {"0.tar": corpus.tar([("group.png", corpus.encoded(corpus.group(), "PNG"))])}
+    config = job(
+        tmp_path,
+        shards,
+        anonymizer="solid",
+        detector={"name": "tests.faults.parts:DetectorOfOneAtFirst"},
+    )
+    result = pipeline.run(config)
+    assert balanced(result)["covered"] == 2
+    assert result.manifest["gate"] == {"missed": 1, "unchecked": 1}
+    assert {row["reason"] for row in audit(result)} == {"policy", "missed"}
 
 
 def test_a_truncated_shard_gives_what_stands_before_the_cut(tmp_path: Path) -> None:

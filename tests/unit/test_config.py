@@ -13,9 +13,17 @@ def test_defaults_are_the_safe_ones() -> None:
     made = config.parse(MINIMAL)
     assert made.match.method == "distant"
     assert made.match.k == 5
+    assert made.gate.enabled
+    assert made.gate.margin is None
     assert made.models.accept == ("clean", "permissive")
     assert made.seed is None
     assert made.metadata.sidecar_fields == {}
+
+
+def test_the_default_pools_and_two_tasks_fit_two_cores() -> None:
+    stages = config.parse(MINIMAL).stages
+    pools = stages.analyse.cpus + stages.generate.cpus + stages.compose.cpus
+    assert round(pools + 2 * stages.io_cpus, 6) <= 2
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
@@ -38,6 +46,9 @@ def test_an_unknown_key_is_refused_with_the_nearest_name() -> None:
         ({"classic": {"blur_sigma": 0}}, "classic.blur_sigma"),
         ({"classic": {"pixelate_blocks": 100}}, "classic.pixelate_blocks"),
         ({"ladder": {"turned": 91}}, "ladder.turned"),
+        ({"gate": {"false_match_rate": 0}}, "gate.false_match_rate"),
+        ({"gate": {"false_match_rate": 0.6}}, "gate.false_match_rate"),
+        ({"gate": {"margin": -0.1}}, "gate.margin"),
         ({"output": {"uri": "out", "quality": 101}}, "output.quality"),
         ({"metadata": {"sidecar_fields": {"name": "text"}}}, "metadata.sidecar_fields.name"),
     ],

@@ -22,8 +22,11 @@ def full_face() -> Face:
         looks=np.where(np.arange(len(LOOKS)) == 3, np.nan, rng.random(len(LOOKS))).astype(np.float32),
         surrogate=rng.integers(0, 255, (64, 64, 3), np.uint8),
         surrogate_mesh=rng.random((468, 3), np.float32),
+        spare=rng.integers(0, 255, (32, 32, 3), np.uint8),
+        spare_mesh=rng.random((468, 3), np.float32),
         surrogate_segments=rng.integers(0, 255, (SIDE, SIDE, len(PARTS)), np.uint8),
         k=5,
+        gate="passed",
         anonymizer="surrogate",
         status="replaced",
     )

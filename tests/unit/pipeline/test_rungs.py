@@ -11,9 +11,10 @@ from PIL import Image
 
 from deid import config
 from deid.pipeline import rows
+from deid.pipeline.compose import Compose
 from deid.pipeline.identities import Identities
 from deid.pipeline.rows import Row
-from deid.pipeline.stages import Analyse, Compose, Generate
+from deid.pipeline.stages import Analyse, Generate
 from tests.e2e import corpus
 
 SECRET = b"s" * 32

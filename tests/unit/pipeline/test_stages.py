@@ -14,7 +14,7 @@ from deid.faces.segmenter import HeadSegmenter
 from deid.interfaces import Detections, Face, Picture
 from deid.pipeline import rows
 from deid.pipeline.rows import Row
-from deid.pipeline.stages import Analyse
+from deid.pipeline.stages import Analyse, Generate
 from tests.e2e import corpus
 
 SETTINGS = config.parse(
@@ -82,6 +82,29 @@ def test_an_embedder_with_too_few_embeddings_costs_the_faces(analyse: Analyse) -
 
     analyse.embedder = Short()
     assert {face.failure for face in analysed(analyse).faces} == {"embed_failed"}
+
+
+def test_surrogates_are_drawn_no_larger_than_their_places_need(analyse: Analyse) -> None:
+    stage, asked = Generate(SETTINGS, bytes(32)), []
+    whole = stage.generator
+
+    class Recording:
+        def generate(self, styles: NDArray[np.float32], side: int | None = None) -> NDArray[np.uint8]:
+            asked.append((len(styles), side))
+            return whole.generate(styles, side)
+
+    stage.generator = Recording()
+    row = analysed(analyse)
+    for face in row.faces:
+        stage.start(face)
+    stage.fill([row])
+    assert [face.failure for face in row.faces] == ["", ""]
+    sides = {stage.side(face) for face in row.faces}
+    assert sides <= {side for _, side in asked}
+    assert max(side for _, side in asked) == max(sides) < 1024
+    for face in row.faces:
+        assert face.surrogate is not None
+        assert len(face.surrogate) <= stage.side(face)
 
 
 def test_a_segmenter_that_fails_costs_the_head_and_not_the_face(analyse: Analyse) -> None:

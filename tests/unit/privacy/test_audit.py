@@ -14,7 +14,14 @@ SECRET = b"s" * 32
 def face(status: str, anonymizer: str, failure: str = "", height: float = 50) -> Face:
     box = np.array([10, 10, 40, 10 + height], np.float32)
     return Face(
-        box, 0.9, np.zeros((5, 2), np.float32), anonymizer=anonymizer, failure=failure, k=5, status=status
+        box,
+        0.9,
+        np.zeros((5, 2), np.float32),
+        anonymizer=anonymizer,
+        failure=failure,
+        k=5,
+        gate="passed" if status == "replaced" else "unchecked",
+        status=status,
     )
 
 
@@ -34,6 +41,10 @@ def test_rows_say_what_happened_and_join_by_random_ids_only() -> None:
         ("replaced", "ksame-pixel", "turned", 5),
         ("covered", "solid", "mesh_failed", 0),
         ("covered", "blur", "policy", 0),
+    }
+    assert {(row["status"], row["gate"]) for row in rows} == {
+        ("replaced", "passed"),
+        ("covered", "unchecked"),
     }
     assert {row["anonymizer"]: row["face_height_band"] for row in rows}["solid"] == "<20"
 

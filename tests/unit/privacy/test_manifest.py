@@ -25,6 +25,7 @@ def commit(unit: int, **changes: object) -> dict[str, object]:
         "audit_bytes": 2, "audit_sha256": "b", "pictures_in": 3, "pictures_out": 2, "pictures_quarantined": 1,
         "faces": 4, "replaced": 3, "covered": 1,
         "anonymizers": [{"name": "surrogate", "faces": 3}, {"name": "solid", "faces": 1}],
+        "gate": [{"name": "passed", "faces": 3}, {"name": "unchecked", "faces": 1}],
         "quarantine": [{"record": 1, "reason": "empty"}],
     }  # fmt: skip
     return values | changes
@@ -52,6 +53,8 @@ def test_counts_balance() -> None:
         (commits(commit(0, covered=0)), 3),  # a face neither replaced nor covered
         (commits(commit(0, anonymizers=[{"name": "solid", "faces": 3}])), 3),  # a face by nothing
         (commits(commit(0, anonymizers=[{"name": "hope", "faces": 4}])), 3),  # by no known anonymizer
+        (commits(commit(0, gate=[{"name": "passed", "faces": 3}])), 3),  # a face without a word of the gate
+        (commits(commit(0, gate=[{"name": "maybe", "faces": 4}])), 3),  # with an unknown one
     ],
 )
 def test_counts_that_do_not_balance_are_refused(table: pa.Table, planned: int) -> None:
@@ -71,6 +74,7 @@ def test_the_manifest_names_every_object_and_nothing_of_the_source() -> None:
     ]
     assert made["counts"] == sums
     assert made["anonymizers"] == {"surrogate": 6, "solid": 2}
+    assert made["gate"] == {"passed": 6, "unchecked": 2}
     assert made["config"]["anonymizer"] == "surrogate"
     assert made["config"]["match"]["k"] == 5
     assert made["config"]["repeatable"] is True

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -291,3 +293,16 @@ def test_light_of_a_laid_face_stays_near_where_no_skin_is_seen(worn):
     gain = colour.level_gain(region, points, np.full((300, 3), (200, 150, 120), np.float32))
     assert np.ptp(gain, axis=1).max() < 1e-5
     assert np.exp(-0.71) < gain.min() <= gain.max() < np.exp(0.71)
+
+
+@pytest.mark.parametrize(("height", "expected"), [(20, 64), (60, 128), (900, 256)])
+def test_least_size_is_known_before_rendering(height, expected):
+    face = drawn.face((500, 500), height)
+    mesh = drawn.surrogate(256)[1] / 256
+    size = composite.least_size(mesh, face, (64, 128, 256))
+    assert size == expected
+    assert (
+        size == 256 or composite.similarity(face.mesh, mesh)[0] * size >= 1
+    )  # no pixel of the place is made up
+    with pytest.raises(FaceError):
+        composite.least_size(mesh, replace(face, mesh=None), (64,))

@@ -113,7 +113,7 @@ class Flat:
     def __init__(self, gallery: Gallery, off: float = 0.0, score: float = 0.9) -> None:
         self.gallery, self.off, self.score, self.rendered = gallery, off, score, 0
 
-    def generate(self, styles: np.ndarray) -> np.ndarray:
+    def generate(self, styles: np.ndarray, side: int | None = None) -> np.ndarray:
         self.rendered += len(styles)
         number = int(np.abs(self.gallery.styles - styles[0]).sum(1).argmin())
         return np.full((1, 256, 256, 3), number, np.uint8)
