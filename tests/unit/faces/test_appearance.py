@@ -118,6 +118,12 @@ def test_a_bald_head_has_no_hair_to_measure():
     assert skin["hair_top"] == pytest.approx(looks(*head())["hair_top"], abs=0.02)
 
 
+def test_a_few_pixels_taken_for_hair_have_no_colour():
+    picture, labels = head(0)
+    labels[100:112, 190:202] = HAIR
+    assert np.isnan(looks(picture, labels)["hair_l"])
+
+
 def test_long_hair_and_fringes_are_seen():
     picture, labels = head()
     y, x = np.mgrid[:400, :400]
