@@ -16,12 +16,8 @@ from deid.surrogates.masks import Points
 LIMITS = dict(zip(EXPRESSION, (0.03, 0.03, 0.05, 0.02, 0.03), strict=True))
 CORNERS, LIPS, LIDS = (61, 291), (13, 14), ((159, 145), (386, 374))
 BROWS = (70, 63, 105, 66, 107, 300, 293, 334, 296, 336)
-CORNER_REACH, LIP_REACH, LID_REACH, BROW_REACH = (
-    0.04,
-    0.025,
-    0.018,
-    0.045,
-)  # standard deviations, in sides of a generated picture
+# Standard deviations of the movements, in sides of a generated picture.
+CORNER_REACH, LIP_REACH, LID_REACH, BROW_REACH = 0.04, 0.025, 0.012, 0.025
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deid.errors import FaceError
+from deid.errors import ConfigError, FaceError
+from deid.faces.align import MEASURES
 from deid.faces.appearance import COLOURS, LOOKS
 from deid.gallery import worn
 from deid.interfaces import Face, Gallery
@@ -67,6 +68,9 @@ class Steering:
 
     Args:
         corrections: trial renderings, after each of which the style is corrected.
+
+    Raises:
+        ConfigError: too few identities.
     """
 
     def __init__(self, gallery: Gallery, corrections: int) -> None:
@@ -78,7 +82,12 @@ class Steering:
         }
         if "sex" in gallery.attributes:
             values["sex"] = log_odds(np.asarray(gallery.attributes["sex"], np.float64))
-        self.control = Control.fit(gallery.styles, gallery.meshes, others=values)
+        if len(gallery) < 2 * (len(values) + len(MEASURES)):
+            values = {}  # too few to learn looks from: pose and expression alone
+        try:
+            self.control = Control.fit(gallery.styles, gallery.meshes, others=values)
+        except ValueError as error:
+            raise ConfigError(f"gallery: {error}; build a larger one") from None
         self.range = Range.fit(gallery.styles)
 
     def follow(

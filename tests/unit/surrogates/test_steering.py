@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from deid.errors import FaceError
+from deid.errors import ConfigError, FaceError
 from deid.faces.align import MEASURES, measures
 from deid.faces.appearance import LOOKS
 from deid.faces.segment import head_chip
@@ -233,3 +233,20 @@ def test_looks_on_a_chip_are_what_the_trial_sees() -> None:
     assert np.array_equal(mesh, head.mesh)
     assert looks is not None
     assert np.isfinite(looks[SKIN])
+
+
+def first(gallery: Gallery, count: int) -> Gallery:
+    attributes = {name: values[:count] for name, values in gallery.attributes.items()}
+    return Gallery(
+        gallery.styles[:count],
+        gallery.embeddings[:count],
+        gallery.meshes[:count],
+        attributes,
+        gallery.mean_style,
+    )
+
+
+def test_a_small_gallery_steers_pose_and_expression_and_a_tiny_one_is_refused(gallery: Gallery) -> None:
+    assert Steering(first(gallery, 40), 0).control.names == MEASURES
+    with pytest.raises(ConfigError, match=r"gallery: 8 faces are too few.*build a larger one"):
+        Steering(first(gallery, 8), 0)
