@@ -137,7 +137,7 @@ def configuration(method: str, scale: float) -> Config:
             "state": f"s3://state/{method}-{scale}",
             "models": {"accept": ["clean", "permissive", "restricted"]},
             "match": {"method": method},
-            "region": {"scale": scale},
+            "region": {"kind": "face", "scale": scale},
             "seed": SEED,
         }
     )

@@ -111,7 +111,9 @@ def main() -> int:
     parser.add_argument("--n", type=int, default=1024, help="identities")
     parser.add_argument("--seed", type=int, default=build.Recipe.seed)
     parser.add_argument(
-        "--annotate", action="store_true", help="only renew sex, age and looks in the gallery that OUT holds"
+        "--annotate",
+        action="store_true",
+        help="only renew sex, age and looks in the gallery that OUT holds, and drop covered faces",
     )
     parser.add_argument(
         "--enrich",
@@ -128,7 +130,7 @@ def main() -> int:
             parts.check(config)
             renderer, mesher = _part(config, "generator"), _part(config, "mesher")
             gallery = build.annotate_looks(store.load(options.out), renderer, mesher, HeadSegmenter())
-            gallery = build.annotate(gallery, heads)
+            gallery = build.annotate(build.uncovered(gallery, build.Recipe()), heads)
         elif options.enrich:
             parts.check(config)
             gallery = build.annotate(enriched(config, store.load(options.out)), heads)

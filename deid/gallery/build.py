@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deid.faces.align import MEASURES, measures
-from deid.faces.appearance import LOOKS, looks
+from deid.faces.appearance import LOOKS, hidden, looks
 from deid.faces.attributes import DIM, AttributeHeads
 from deid.faces.mesh import as_detection
 from deid.faces.segment import HAIR, head_chip
@@ -39,6 +39,7 @@ DROPPED = {
     "eyes": "dark around the eyes: sunglasses, or eyes in shadow",
     "headgear": "a hat, a cap, a scarf or the like",
     "glasses": "glasses",
+    "hidden": "a hand, a microphone or the like before the face",
     "duplicate": "too near to an identity before it",
 }
 CHEEKS = ((50, 101, 118, 117, 123, 187, 205, 36), (280, 330, 347, 346, 352, 411, 425, 266))
@@ -47,8 +48,9 @@ ORBITS = (  # the skin around the eyes, as far as glasses reach
     (446, 261, 448, 449, 450, 451, 452, 453, 464, 414, 286, 258, 257, 259, 260, 467),
 )
 MEASURED = (*MEASURES, "eye_darkness")
-# `cut`: part of the upper border that is hair; such a head ends there. `annotate` adds sex and age.
-ATTRIBUTES = (*MEASURED, *worn.KINDS, *LOOKS, "cut")
+# `cut`: part of the upper border that is hair; such a head ends there. `hidden`: part of the face that something else
+# covers. `annotate` adds sex and age.
+ATTRIBUTES = (*MEASURED, *worn.KINDS, *LOOKS, "cut", "hidden")
 
 Batch = dict[str, NDArray[Any]]  # columns of candidates, each [N, ...]
 
@@ -67,6 +69,7 @@ class Recipe:
     eye_darkness: float = 0.38  # greatest
     headgear: float = -0.5  # greatest score; about 1 when worn, -1 when not
     glasses: float = -0.4  # the same
+    hidden: float = 0.04  # greatest share of the face that something else covers
     distance: float = 0.35  # least, between two identities
 
 
@@ -149,6 +152,7 @@ class Examiner:
         if any(turned) or not np.isfinite(row["embedding"]).all():
             return "pose"
         limits = {"eyes": ("eye_darkness", recipe.eye_darkness)}
+        limits["hidden"] = ("hidden", recipe.hidden)
         limits |= {"headgear": ("headgear", recipe.headgear), "glasses": ("glasses", recipe.glasses)}
         return next((reason for reason, (name, limit) in limits.items() if row[name] > limit), "")
 
@@ -188,11 +192,12 @@ def measured(picture: Picture, mesh: NDArray[np.float32]) -> dict[str, np.float3
 
 
 def looked(picture: Picture, mesh: NDArray[np.float32], segmenter: HeadSegmenter) -> dict[str, np.float32]:
-    """The looks of a generated face, and how far its picture's upper border cuts the hair, 0..1."""
+    """The looks of a generated face, how far its picture's upper border cuts the hair, and how far it is covered."""
     chip = head_chip(picture, mesh)
     parts, whole = segmenter.parts([chip, np.asarray(cv2.resize(picture, chip.shape[1::-1]), np.uint8)])
     values = dict(zip(LOOKS, looks(chip, parts, mesh), strict=True))
-    return values | {"cut": np.float32(whole[:2, :, HAIR].mean() / 255)}
+    cut, covered = whole[:2, :, HAIR].mean() / 255, hidden(parts, mesh)
+    return values | {"cut": np.float32(cut), "hidden": np.float32(covered)}
 
 
 def collect(
@@ -248,6 +253,15 @@ def annotate_looks(
         found.append(looked(picture, meshes[0], segmenter))
     columns = {name: np.array([row[name] for row in found], np.float32) for name in found[0]}
     return replace(gallery, attributes={**gallery.attributes, **columns})
+
+
+def uncovered(gallery: Gallery, recipe: Recipe) -> Gallery:
+    """The gallery without identities whose face something else covers."""
+    kept = np.asarray(gallery.attributes["hidden"]) <= recipe.hidden
+    attributes = {name: np.asarray(values)[kept] for name, values in gallery.attributes.items()}
+    noted = gallery.metadata | {"uncovered": f"{int((~kept).sum())} of {len(kept)} dropped"}
+    arrays = (gallery.styles[kept], gallery.embeddings[kept], gallery.meshes[kept])
+    return Gallery(*arrays, attributes, gallery.mean_style, noted)
 
 
 def annotate(gallery: Gallery, heads: AttributeHeads | None = None) -> Gallery:

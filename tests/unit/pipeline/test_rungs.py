@@ -83,7 +83,7 @@ def without_embedding(row: Row) -> None:
         (lambda _: None, {}, ("surrogate", "")),
         (without_mesh, {}, ("ksame-pixel", "mesh_failed")),
         (with_mesh_elsewhere, {}, ("ksame-pixel", "mesh_failed")),
-        (without_embedding, {}, ("ksame-pixel", "embed_failed")),
+        (without_embedding, {"gate": {"enabled": False}}, ("ksame-pixel", "embed_failed")),
         (without_mesh, {"ladder": {"simple_below": 900}}, ("simple", "mesh_failed")),
         (lambda _: None, {"ladder": {"simple_below": 900}}, ("simple", "too_small")),
         (lambda _: None, {"anonymizer": "ksame-pixel"}, ("ksame-pixel", "policy")),

@@ -16,7 +16,8 @@ SETTINGS = config.parse({"input": {"uri": "raw"}, "output": {"uri": "out"}, "sta
 
 def face(status: str, anonymizer: str, failure: str = "") -> Face:
     box, points = np.array([0, 0, 30, 40], np.float32), np.zeros((5, 2), np.float32)
-    return Face(box, 0.9, points, anonymizer=anonymizer, failure=failure, k=5, status=status)
+    gate = "passed" if status == "replaced" else "unchecked"
+    return Face(box, 0.9, points, anonymizer=anonymizer, failure=failure, k=5, status=status, gate=gate)
 
 
 def row(position: int, *faces: Face) -> Row:
