@@ -223,3 +223,14 @@ def test_looks_of_generated_heads_are_possible():
         for name in ("bald", "hair_low", "fringe"):
             assert 0 <= found[name] <= 1
         assert abs(found["light_x"]) < 1.5
+
+
+def test_what_covers_a_face_is_measured():
+    _, labels = head()
+    plain = appearance.hidden(drawn.parts(labels, segment.frame(mesh())), mesh())
+    x, y = (round(value) for value in CENTRE)
+    reach = round(HEIGHT / 6)
+    labels[y : y + 2 * reach, x - reach : x + reach] = segment.OTHER
+    covered = appearance.hidden(drawn.parts(labels, segment.frame(mesh())), mesh())
+    assert plain < 0.03
+    assert 0.1 < covered < 0.3

@@ -160,10 +160,21 @@ def test_looks_of_a_gallery_are_those_of_its_pictures(examiner, examined):
     gallery, _ = collected([{name: values[kept] for name, values in examined.items()}], len(kept))
     bare = replace(gallery, attributes={"yaw": gallery.attributes["yaw"]})
     again = build.annotate_looks(bare, examiner.generator, examiner.mesher, examiner.segmenter)
-    assert set(again.attributes) == {"yaw", *LOOKS, "cut"}
+    assert set(again.attributes) == {"yaw", *LOOKS, "cut", "hidden"}
+    assert (again.attributes["hidden"] < 0.1).all()
     assert np.array_equal(again.attributes["yaw"], gallery.attributes["yaw"])
     for name, tolerance in {"skin_l": 2, "skin_b": 2, "hair_top": 0.1, "hair_low": 0.15, "cut": 0.15}.items():
         assert np.abs(again.attributes[name] - gallery.attributes[name]).max() < tolerance, name
+
+
+def test_identities_with_covered_faces_are_dropped(examined):
+    kept = np.flatnonzero(examined["dropped"] == "")
+    gallery, _ = collected([{name: values[kept] for name, values in examined.items()}], len(kept))
+    hidden = np.zeros(len(gallery), np.float32)
+    hidden[1] = 0.3
+    found = build.uncovered(replace(gallery, attributes={"hidden": hidden}), build.Recipe())
+    assert np.array_equal(found.styles, np.delete(gallery.styles, 1, axis=0))
+    assert found.metadata["uncovered"] == f"1 of {len(gallery)} dropped"
 
 
 def test_the_first_usable_candidates_are_kept_in_order():
