@@ -18,7 +18,7 @@ def gallery() -> Gallery:
 def test_the_default_gallery_has_people_of_every_look_that_was_searched(gallery: Gallery) -> None:
     attributes = gallery.attributes
     male = attributes["sex"] > 0.5
-    assert int(gallery.metadata["enriched"]) == len(gallery) - 1024 > 50
+    assert int(gallery.metadata["enriched"]) > 50
     for of in (male, ~male):
         assert (attributes["skin_l"][of] < 45).sum() >= 25
     assert (attributes["hair_low"][~male] < 0.15).sum() >= 100
