@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 IOU = 0.3  # from which a detection on the result is looked at as a face of the source
 CORE = 0.5  # sides of a detection's core, in its own
 HIDDEN = 0.5  # share of the core that must have changed for a detection to be no missed face
+FAINT = 0.7  # correlation of the core's detail with the source's from which it is a fainter copy
 LOOKS = len(ladder.RUNGS)  # at one picture
 MESH_SCORE = 0.5  # below it the embedding goes by the detector's points
 _BLOCK = 256  # rows of distances worked out at once
@@ -91,11 +93,16 @@ class Gate:
                 faces[n].gate = "lowered" if faces[n].gate == "lowered" else "passed"
             else:
                 refused.append((faces[n], "too_close" if least < self.margin else "gate_failed"))
-        new = ~near.any(0) & (found.scores >= self.score)
+        covered = np.array([face.status != "replaced" for face in faces], np.bool_)
+        new = ~near[covered].any(0) & ~(found.scores < self.score)  # a score that is no number counts
+        shown = [
+            unchanged(source, result, box) if own else not hidden(source, result, box)
+            for box, own in zip(found.boxes[new], near.any(0)[new], strict=True)
+        ]
+        missed = chosen(chosen(found, new), np.array(shown, np.bool_))
         return refused, [
             Face(box, float(score), points, anonymizer="solid", failure="missed", gate="missed")
-            for box, score, points in zip(found.boxes[new], found.scores[new], found.points[new], strict=True)
-            if not hidden(source, result, box)
+            for box, score, points in zip(missed.boxes, missed.scores, missed.points, strict=True)
         ]
 
     def distances(self, result: Picture, faces: Sequence[Face], found: Detections) -> NDArray[np.float64]:
@@ -172,14 +179,33 @@ def overlapping(faces: Sequence[Face], boxes: NDArray[np.floating]) -> NDArray[n
 
 
 def hidden(source: Picture, result: Picture, box: NDArray[np.floating]) -> bool:
-    """The core of a box shows the result's own pixels, not the source's. A box without a pixel in the picture, too:
-    there is nothing to hide."""
-    height, width = source.shape[:2]
+    """The core of a box shows the result's own pixels: they are not the source's, and not a fainter copy of them, as
+    beside a large surrogate that fades into the picture. A box without a pixel in the picture, too: there is nothing
+    to hide."""
+    before, after = _core(source, box), _core(result, box)
+    return not before.size or not (unchanged(source, result, box) or likeness(before, after) > FAINT)
+
+
+def unchanged(source: Picture, result: Picture, box: NDArray[np.floating]) -> bool:
+    """Most pixels of the core of a box are the source's; not so where it has none."""
+    before, after = _core(source, box), _core(result, box)
+    return bool(before.size) and bool((before != after).any(2).mean() < HIDDEN)
+
+
+def likeness(before: Picture, after: Picture) -> float:
+    """Correlation, -1..1, of the detail of two pictures [h, w, 3]; 0 where one of them has none."""
+    sigma = max(1.0, max(before.shape[:2]) / 6)
+    greys = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32) for picture in (before, after)]
+    first, second = ((grey - cv2.GaussianBlur(grey, (0, 0), sigma)).ravel() for grey in greys)
+    return float(first @ second / max(float(np.linalg.norm(first) * np.linalg.norm(second)), 1e-3))
+
+
+def _core(picture: Picture, box: NDArray[np.floating]) -> Picture:
+    height, width = picture.shape[:2]
     middle, half = (box[:2] + box[2:]) / 2, np.maximum((box[2:] - box[:2]) / 2 * CORE, 0.5)
     x0, y0 = np.clip(np.floor(middle - half), 0, (width, height)).astype(int)
     x1, y1 = np.clip(np.ceil(middle + half), 0, (width, height)).astype(int)
-    before, after = source[y0:y1, x0:x1], result[y0:y1, x0:x1]
-    return not before.size or bool((before != after).any(2).mean() >= HIDDEN)
+    return picture[y0:y1, x0:x1]
 
 
 def lower(face: Face, code: str, last: bool = False) -> None:

@@ -17,6 +17,7 @@ from deid.faces.crop import look_up
 from deid.faces.segment import FACE, HAIR, NECK, OTHER
 from deid.interfaces import Face, Picture
 from deid.surrogates import colour, masks, matting, mimic, reshape
+from deid.surrogates.cover import COLOUR
 from deid.surrogates.head import EMPTIED, Drawn, Place, apply, axis, fade, inverse, refined_parts, to_units
 from deid.surrogates.masks import Field
 
@@ -34,6 +35,7 @@ JOINT = (
 )  # below: where the neck begins and has ended to change; where the two are compared
 COARSE = 4  # px: cells in which necks are compared
 JOINT_BLUR = 0.06  # face heights
+FRONT_BLUR = 0.01  # face heights over which what stands in front of the head fades into it
 JOINT_SHARE = 0.1  # of neck around a pixel from which the comparison is believed
 TINTS = (0.6, 1.7)  # factors between which hair is tinted
 SURE = 0.9  # share of hair from which its colour counts
@@ -136,7 +138,7 @@ def _below(head: Drawn, place: Place) -> Field:
 
 def _opacity(parts: Field, head: Drawn, place: Place) -> Field:
     """Opacity [h, w] of the surrogate's head."""
-    below, front = _below(head, place), place.parts[..., OTHER]
+    below, front = _below(head, place), _front(place)
     alpha = np.zeros_like(below)
     for part, (begin, end) in FADES.items():
         alpha += parts[..., part] * fade(below, begin, end) * ((1 - front) if part == NECK else 1)
@@ -145,6 +147,14 @@ def _opacity(parts: Field, head: Drawn, place: Place) -> Field:
     alpha = _opaque(alpha) * np.where(hull, 1, 1 - front)
     solid = masks.fill(masks.scaled(region.outline, SOLID), region.mask.shape, region.offset)
     return np.maximum(alpha, colour.blurred(solid.astype(np.float32), max(0.5, 0.03 * place.height)) * solid)
+
+
+def _front(place: Place) -> Field:
+    """How far [h, w], 0..1, something stands in front of the head; where the head was emptied, as far as it reaches in
+    from outside. The parts there have the edges of the source's pixels, which must not show."""
+    outside = np.where(place.region.mask, 0, place.parts[..., OTHER])
+    reaching = colour.blurred(outside, max(0.5, FRONT_BLUR * place.height))
+    return np.where(place.region.mask, reaching, outside)
 
 
 def _necked(drawn: Field, behind: Field, parts: Field, head: Drawn, place: Place) -> Field:
@@ -206,9 +216,9 @@ def _filled(around: Picture, gone: NDArray[np.bool_], place: Place) -> Field:
         for mask in (gone, gone | (place.parts[..., HAIR] > EMPTIED[HAIR]))
     )
     picture, body = around.astype(np.float32), place.parts[..., NECK] + place.parts[..., OTHER]
+    picture[gone] = COLOUR
     behind, before = (
-        matting.fill(picture, missing, FILL_SIDE) if not missing.all() else picture
-        for missing in (hairy | (body > BODY), hairy | (body <= BODY))
+        _continued(picture, missing, gone) for missing in (hairy | (body > BODY), hairy | (body <= BODY))
     )
     levels = masks.channels(np.where(wide, 0, body) * 255)
     share = matting.fill(levels, wide, FILL_SIDE)[..., 0] / 255 if not wide.all() else np.zeros_like(body)
@@ -216,6 +226,14 @@ def _filled(around: Picture, gone: NDArray[np.bool_], place: Place) -> Field:
     found = behind + (before - behind) * masks.channels(np.asarray(share, np.float32))
     soft = np.where(gone, 1, colour.blurred(wide.astype(np.float32), max(0.5, SOFT * place.height)))
     return picture + (found - picture) * masks.channels(soft.astype(np.float32))
+
+
+def _continued(picture: Field, missing: NDArray[np.bool_], gone: NDArray[np.bool_]) -> Field:
+    """The picture with what is missing filled; where all is missing, from whatever was not emptied."""
+    for unknown in (missing, gone):
+        if not unknown.all():
+            return matting.fill(picture, unknown, FILL_SIDE)
+    return picture
 
 
 def _throat(place: Place) -> Field:

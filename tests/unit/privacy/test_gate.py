@@ -62,7 +62,8 @@ class World:
         result = SOURCE.copy()
         for one in self.faces:
             x0, y0, x1, y1 = one.box.astype(int)
-            result[max(y0, 0) : y1, max(x0, 0) : x1] ^= 255
+            own = slice(max(y0, 0), y1), slice(max(x0, 0), x1)
+            result[own] = SOURCE[own] ^ 255
             one.status = "covered" if one.anonymizer in ("solid", "blur", "pixelate") else "replaced"
         return result
 
@@ -140,6 +141,38 @@ def test_a_large_face_behind_a_small_find_was_missed() -> None:
     world = World([face((90, 60, 110, 80))], detections((90, 60, 110, 80), (40, 10, 160, 150)), surrogate=0.9)
     world.verify()
     assert [one.gate for one in world.faces] == ["passed", "missed"]
+
+
+def test_a_face_that_largely_overlaps_a_replaced_one_and_shows_the_source_was_missed() -> None:
+    behind = (20.0, 55.0, 80.0, 165.0)
+    world = World([face()], detections(BOX, behind), surrogate=0.9)
+    assert gate.overlapping(world.faces, np.array([behind])).all()
+    world.verify()
+    assert [one.gate for one in world.faces] == ["passed", "missed"]
+
+
+def test_a_face_that_shows_faintly_was_missed() -> None:
+    """As beside a large surrogate, whose soft edge changes every pixel a little."""
+    world = World([], detections(OTHER))
+    faint = (SOURCE * 0.7 + 30).astype(np.uint8)
+    Gate(world, world, world, 0.5).verify(SOURCE, faint, world.faces, world.compose)  # type: ignore[arg-type]
+    assert [one.gate for one in world.faces] == ["missed"]
+
+
+def test_pixels_of_another_face_hide() -> None:
+    other = np.random.default_rng(1).integers(0, 255, SOURCE.shape).astype(np.uint8)
+    assert gate.hidden(SOURCE, other, np.array(OTHER))
+    assert gate.hidden(SOURCE, np.full_like(SOURCE, 128), np.array(OTHER))
+    assert not gate.hidden(SOURCE, SOURCE, np.array(OTHER))
+    assert gate.hidden(SOURCE, SOURCE, np.array(OTHER) + 1000)
+    assert not gate.hidden(np.full_like(SOURCE, 9), np.full_like(SOURCE, 9), np.array(OTHER))
+
+
+def test_a_score_that_is_no_number_does_not_let_a_missed_face_through() -> None:
+    world = World([], detections(OTHER))
+    world.found.scores[:] = np.nan
+    world.verify()
+    assert [one.gate for one in world.faces] == ["missed"]
 
 
 def test_new_finds_on_every_look_do_not_keep_it_busy() -> None:

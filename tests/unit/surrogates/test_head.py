@@ -80,9 +80,14 @@ def test_the_result_in_the_emptied_region_does_not_depend_on_source_detail():
     assert abs(np.corrcoef(left, own)[0, 1]) < 0.05
 
 
-def test_paste_reads_nothing_of_the_region_from_the_result():
-    """Whatever is left in the emptied region, it does not come through."""
+@pytest.mark.parametrize("crop", [SIZE, (84, 100), (170, 80), (60, 60)])
+def test_paste_reads_nothing_of_the_region_from_the_result(crop):
+    """Whatever is left in the emptied region, it does not come through, even where little else is in the picture."""
     source, face = portrait()
+    low = np.maximum(np.array([205, 190]) - np.array(crop[::-1]) // 2, 0)
+    source = source[low[1] :, low[0] :][: crop[0], : crop[1]].copy()
+    face.mesh[:, :2] -= low
+    face.points, face.box = face.points - low, face.box - np.tile(low, 2)
     place = head.locate(source, face)
     where, results = emptied(place, source.shape), []
     for noise in (0, 1):
@@ -92,6 +97,28 @@ def test_paste_reads_nothing_of_the_region_from_the_result():
         assert not hidden.any()
         results.append(result)
     assert np.array_equal(*results)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.45])
+def test_what_may_stand_in_front_does_not_carry_the_source_s_detail(share):
+    rng, results = np.random.default_rng(0), []
+    source, face = portrait()
+    hair = drawn.labels(face.mesh, source.shape) == HAIR
+    hair = cv2.erode(hair.astype(np.uint8), np.ones((3, 3))) > 0
+    pattern = np.where(hair[..., None], rng.integers(-40, 41, (*source.shape[:2], 1)), 0)
+    places = []
+    for sign in (1, -1):
+        face = portrait()[1]
+        face.segments[..., OTHER] = np.where(face.segments[..., HAIR] > 127, round(255 * share), 0)
+        face.segments[..., HAIR] = (face.segments[..., HAIR] * (1 - share)).astype(np.uint8)
+        picture = np.clip(source + sign * pattern, 0, 255).astype(np.uint8)
+        places.append(emptied(head.locate(picture, face), source.shape))
+        results.append(composite.composite_all(picture, [face], OPTIONS).astype(float))
+        assert face.surrogate_segments is not None
+    both = places[0] & places[1] & hair
+    assert both.sum() > 1000
+    left = (results[0] - results[1])[both].mean(1)
+    assert abs(np.corrcoef(left, pattern[both][:, 0])[0, 1]) < 0.05
 
 
 def test_pixels_away_from_the_head_stay_bit_exact():
