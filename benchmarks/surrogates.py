@@ -125,7 +125,7 @@ def parser() -> argparse.ArgumentParser:
 
 def asked(arguments: argparse.Namespace, clear: Clear, scratch: Path) -> list[Treatment]:
     """The folders of results that were named; else, or with overrides too, what the job makes."""
-    made = [folder(*given.split("=", 1), partial=arguments.partial) for given in arguments.results_folder]
+    made = [folder(*given.rsplit("=", 1), partial=arguments.partial) for given in arguments.results_folder]
     wanted = dict(surrogates_jobs.override(given) for given in arguments.config_override)
     if not made and not wanted:
         wanted = surrogates_jobs.configurations()

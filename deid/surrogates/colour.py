@@ -142,14 +142,16 @@ def evenness(source: Field, surrogate: Field) -> tuple[float, Field]:
 def contrast(source: Field, surrogate: Field, gain: float) -> float:
     """Factor for the differences of light of a surrogate that is made darker, so that its skin has the source's spread.
 
-    Dark skin shines: light skin that is made dark by a gain alone is flat. Both [N, 3] are mean colours of the same
+    No highlight gets farther from the skin than the source's are. Dark skin shines: light skin that is made dark by a gain alone is flat. Both [N, 3] are mean colours of the same
     skin, that of the surrogate in the source's light.
 
     Args:
         gain: by which the surrogate was made darker (below 1).
     """
-    spreads = [float(np.subtract(*np.percentile(skin @ LUMINANCE, (90, 10)))) for skin in (source, surrogate)]
-    wanted = float(np.clip(spreads[0] / max(spreads[1], 1.0), 1, CONTRAST_LIMIT))
+    levels = [np.percentile(skin @ LUMINANCE, (10, 50, 90, 98)) for skin in (source, surrogate)]
+    spread, shine = ([float(v[high] - v[low]) for v in levels] for low, high in ((0, 2), (1, 3)))
+    wanted = min(source_is / max(is_now, 1.0) for source_is, is_now in (spread, shine))
+    wanted = float(np.clip(wanted, 1, CONTRAST_LIMIT))
     return 1 + (wanted - 1) * float(np.clip((DARKENED[0] - gain) / (DARKENED[0] - DARKENED[1]), 0, 1))
 
 
