@@ -142,8 +142,8 @@ def evenness(source: Field, surrogate: Field) -> tuple[float, Field]:
 def contrast(source: Field, surrogate: Field, gain: float) -> float:
     """Factor for the differences of light of a surrogate that is made darker, so that its skin has the source's spread.
 
-    No highlight gets farther from the skin than the source's are. Dark skin shines: light skin that is made dark by a gain alone is flat. Both [N, 3] are mean colours of the same
-    skin, that of the surrogate in the source's light.
+    Dark skin shines: light skin that is made dark by a gain alone is flat. No highlight gets farther from the skin than
+    the source's are. Both [N, 3] are mean colours of the same skin, that of the surrogate in the source's light.
 
     Args:
         gain: by which the surrogate was made darker (below 1).
