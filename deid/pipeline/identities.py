@@ -89,16 +89,16 @@ class Identities:
     def apparent(self, embedding: NDArray[np.float32]) -> tuple[int, float]:
         """Apparent sex (1 male, 0 female, -1 not known) and age in years (NaN not known)."""
         likelihood, age = self.likely(embedding)
-        if not np.isfinite(likelihood) or not self.options.same_sex:
+        if not np.isfinite(likelihood):
             return match.UNKNOWN, age
         return int(sex_class(np.array([likelihood]), SEX_BAND)[0]), age
 
     def likely(self, embedding: NDArray[np.float32] | None) -> tuple[float, float]:
-        """Probability of male and apparent age in years; NaN where they are not known."""
+        """Probability of male and apparent age in years; NaN where they are not known or not to count."""
         if self.heads is None or embedding is None:
             return float("nan"), float("nan")
         found = self.heads.predict(embedding[None])
-        return float(found["sex"][0]), float(found["age"][0])
+        return float(found["sex"][0]) if self.options.same_sex else float("nan"), float(found["age"][0])
 
     def turned_alike(self, face: Face, distance: NDArray[np.float64]) -> NDArray[np.float64]:
         """The distances [N], with -1 for identities beyond the margin that are turned otherwise than the face."""

@@ -94,10 +94,11 @@ class Gate:
             else:
                 refused.append((faces[n], "too_close" if least < self.margin else "gate_failed"))
         covered = np.array([face.status != "replaced" for face in faces], np.bool_)
-        new = ~near[covered].any(0) & ~(found.scores < self.score)  # a score that is no number counts
+        # A score that is no number counts.
+        new = np.asarray(~near[covered].any(0) & ~(found.scores < self.score), np.bool_)
         shown = [
             unchanged(source, result, box) if own else not hidden(source, result, box)
-            for box, own in zip(found.boxes[new], near.any(0)[new], strict=True)
+            for box, own in zip(found.boxes[new], np.asarray(near.any(0), np.bool_)[new], strict=True)
         ]
         missed = chosen(chosen(found, new), np.array(shown, np.bool_))
         return refused, [

@@ -3,8 +3,8 @@
 The rungs, best first: `surrogate` (a generated face with the person's pose and expression, where the mesh can be
 trusted), `simple` (a generated face of 64 px, unsteered, for tiny faces), `ksame-pixel` (the average of k gallery
 faces, laid on the mesh, or on the detector's five points where there is none) and `solid` (grey). None of them keeps
-a pixel of the source, so a lower rung is less natural and not less safe. Every step is downward and the last rung
-needs nothing but a box: it fails closed.
+a pixel of the source inside its region; below the first rung that is the face outline, so hair and ears stay. Every
+step is downward and the last rung needs nothing but a box: it fails closed.
 """
 
 from deid import config, records
