@@ -21,7 +21,8 @@ from deid.surrogates.cover import COLOUR
 from deid.surrogates.head import EMPTIED, Drawn, Place, apply, axis, fade, inverse, refined_parts, to_units
 from deid.surrogates.masks import Field
 
-FADES = {FACE: (0.02, 0.1), HAIR: (0.0, 0.11), NECK: (0.0, 0.1)}  # below: where the surrogate's parts end
+FADES = {FACE: (0.02, 0.1), HAIR: (-0.04, 0.11), NECK: (0.0, 0.1)}  # below: where the surrogate's parts end
+ROUND = 0.5  # face heights by which hair ends higher for each face width that it is farther from the chin
 EDGE = (0.5, 0.95)  # shares between which a part's opacity rises
 SOLID = 0.8  # scale of the face outline within which the surrogate is opaque, whatever its parts say
 OUTSIDE = (
@@ -139,9 +140,11 @@ def _below(head: Drawn, place: Place) -> Field:
 def _opacity(parts: Field, head: Drawn, place: Place) -> Field:
     """Opacity [h, w] of the surrogate's head."""
     below, front = _below(head, place), _front(place)
+    aside = _aside(apply(to_units(segment.frame(head.mesh)), head.mesh[:, :2]), place)
     alpha = np.zeros_like(below)
     for part, (begin, end) in FADES.items():
-        alpha += parts[..., part] * fade(below, begin, end) * ((1 - front) if part == NECK else 1)
+        ends = below + ROUND * np.maximum(aside - 0.4, 0) if part == HAIR else below
+        alpha += parts[..., part] * fade(ends, begin, end) * ((1 - front) if part == NECK else 1)
     region = place.region
     hull = masks.fill(region.outline, region.mask.shape, region.offset)
     alpha = _opaque(alpha) * np.where(hull, 1, 1 - front)
@@ -240,11 +243,16 @@ def _throat(place: Place) -> Field:
     """Where [h, w], 0..1, what a chin leaves open shows neck: the lower middle of the face."""
     region, frame = place.region, place.frame
     height, width = region.mask.shape
-    x, y = np.arange(width)[None], np.arange(height)[:, None]
-    across = frame[0, 0] * x + frame[0, 1] * y + frame[0, 2]
     mesh = apply(frame, place.mesh[:, :2] - region.offset)
-    jaw, chin = np.ptp(mesh[list(OVAL), 0]), mesh[152]
-    near = fade(np.abs(across - chin[0]).astype(np.float32) / float(jaw), *THROAT)
+    near = fade(_aside(mesh, place), *THROAT)
     return near * (
         1 - fade((axis(frame, (width, height)) - mesh[14, 1]) / float(np.ptp(mesh[:, 1])), 0.0, 0.05)
     )
+
+
+def _aside(mesh: masks.Points, place: Place) -> Field:
+    """Distance [h, w] from the chin across, in widths of the face whose mesh [468, 2] is in the units of `frame`."""
+    height, width = place.region.mask.shape
+    x, y = np.arange(width)[None], np.arange(height)[:, None]
+    across = place.frame[0, 0] * x + place.frame[0, 1] * y + place.frame[0, 2]
+    return np.asarray(np.abs(across - mesh[152, 0]) / np.ptp(mesh[list(OVAL), 0]), np.float32)
