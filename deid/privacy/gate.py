@@ -97,7 +97,7 @@ class Gate:
         new = ~near[covered].any(0) & ~(found.scores < self.score)  # a score that is no number counts
         shown = [
             unchanged(source, result, box) if own else not hidden(source, result, box)
-            for box, own in zip(found.boxes[new], near.any(0)[new], strict=True)
+            for box, own in zip(found.boxes[new], np.asarray(near.any(0))[new], strict=True)
         ]
         missed = chosen(chosen(found, new), np.array(shown, np.bool_))
         return refused, [
