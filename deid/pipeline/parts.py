@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from deid.config import Config, Part, Stage
 from deid.errors import ConfigError
+from deid.faces.attributes import AttributeHeads
 from deid.models.store import Store
 
 if TYPE_CHECKING:
@@ -108,6 +109,12 @@ def build(config: Config, kind: str, stage: Stage) -> Any:
         return _load(builtin.path, kind)(files, threads=stage.threads, device=device, **part.options)
     except TypeError as error:
         raise ConfigError(f"{kind}.options: {error}") from None
+
+
+def attributes(config: Config) -> AttributeHeads | None:
+    """The packaged heads of apparent sex and age; None where the configuration has no use for them, so that nothing is
+    loaded whose licence was not looked at."""
+    return AttributeHeads.load() if "attributes" in packaged_of(config) else None
 
 
 def segmenter(config: Config, stage: Stage) -> "HeadSegmenter | None":

@@ -15,7 +15,6 @@ from deid.config import Config
 from deid.errors import ConfigError, FaceError, PictureError
 from deid.faces.align import pose
 from deid.faces.appearance import hidden, looks
-from deid.faces.attributes import AttributeHeads
 from deid.faces.mesh import as_detection
 from deid.faces.segment import head_chip
 from deid.gallery import store as gallery_store
@@ -130,8 +129,7 @@ class Generate:
         stage = config.stages.generate
         self.config, self.batch = config, stage.batch_size
         self.gallery = gallery_store.load(config.gallery)
-        heads = AttributeHeads.load() if config.embedder.name == "dlib" else None
-        self.identities = Identities(self.gallery, config.match, secret, heads)
+        self.identities = Identities(self.gallery, config.match, secret, parts.attributes(config))
         self.steering = Steering(self.gallery, config.match.corrections)
         self.generator = parts.build(config, "generator", stage)
         self.segmenter = parts.segmenter(config, stage)

@@ -48,15 +48,16 @@ def locate(picture: Picture, face: Face) -> Place:
     """Where the head of a face is, and what of it will be emptied.
 
     Raises:
-        FaceError: no usable mesh or parts, a mesh that is not where the detector saw the face, or parts that do not
-            fit the mesh.
+        FaceError: no usable mesh or parts, a mesh that is not where the detector saw the face, parts that do not fit
+            the mesh, or what the detector saw is not all emptied.
     """
     if face.mesh is None or face.segments is None:
         raise FaceError("composite_failed")
     outline = masks.trusted(face)
     chip = segment.frame(face.mesh)
     corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * float(segment.INPUT)
-    reach = np.concatenate([apply(inverse(chip), corners), outline])
+    edge = masks.scaled(outline, HULL)
+    reach = np.concatenate([apply(inverse(chip), corners), edge])
     low = np.maximum(np.floor(reach.min(0)) - 2, 0).astype(int)
     high = np.minimum(np.ceil(reach.max(0)) + 3, picture.shape[1::-1]).astype(int)
     if (high - low < 4).any():
@@ -66,7 +67,7 @@ def locate(picture: Picture, face: Face) -> Place:
     refined = refined_parts(segment.head_chip(picture, face.mesh), face.segments)
     parts = from_chip(refined, chip, size)
     frame = to_units(chip)
-    hull = masks.fill(masks.scaled(outline, HULL), size[::-1], low.astype(np.float64))
+    hull = masks.fill(edge, size[::-1], low.astype(np.float64))
     if not hull.any() or parts[hull][:, FACE].mean() < TRUSTED:
         raise FaceError("composite_failed")
     height = float(np.ptp(outline[:, 1]))
@@ -75,6 +76,8 @@ def locate(picture: Picture, face: Face) -> Place:
     gone = [parts[..., part] * fade(below, *STAYS[part]) > least for part, least in EMPTIED.items()]
     found = gone[0] | gone[1]
     mask = hull | (_connected(found, hull, MARGIN * height) & (parts[..., OTHER] < 0.5))
+    if not _holds(mask, masks.seen(face) - low):
+        raise FaceError("composite_failed")
     crop = _used(mask, frame, MARGIN * height)
     first = np.array([crop[1].start, crop[0].start])
     low, frame = low + first, np.hstack([frame[:, :2], apply(frame, first[None]).T])
@@ -85,6 +88,13 @@ def locate(picture: Picture, face: Face) -> Place:
     middle, feather = masks.centre(outline), max(1.0, 0.01 * height)
     region = Region(outline, middle, 1.0, outline, False, outline, feather, window, mask[crop])
     return Place(face.mesh, face.segments, region, parts[crop], frame, height)
+
+
+def _holds(mask: NDArray[np.bool_], points: Points) -> bool:
+    """All points [N, 2] that lie in the window lie in the mask [h, w]."""
+    x, y = np.round(points).astype(int).T
+    within = (x >= 0) & (y >= 0) & (x < mask.shape[1]) & (y < mask.shape[0])
+    return bool(mask[y[within], x[within]].all())
 
 
 def _used(mask: NDArray[np.bool_], frame: NDArray[np.float64], margin: float) -> tuple[slice, slice]:

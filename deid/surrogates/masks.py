@@ -35,6 +35,7 @@ BROWS = np.array([276, 283, 282, 295, 285, 300, 293, 334, 296, 336, 46, 53, 52, 
 ANCHORS = np.array([33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 2, 98, 327, 61, 291])
 SKIN = np.setdiff1d(np.arange(468), np.concatenate([*EYES, MOUTH, LIPS, BROWS]))
 
+FARTHEST = 1e5  # px; an outline beyond is no face of any picture, and OpenCV's fixed-point range has an end
 MIN_SIDE = 4.0  # px; an outline below it has no shape left
 DETECTION_REACH = 1.35  # what the detector saw must lie within the outline scaled by this
 BOX_SCALE = (
@@ -168,7 +169,7 @@ def trusted(face: Face) -> Points:
     """Face outline [M, 2] that agrees with the detector; of a laid mesh, together with a rounded box.
 
     Raises:
-        FaceError: no usable mesh, or a mesh that is not where the detector saw the face.
+        FaceError: no usable mesh, one without bounds, or one that is not where the detector saw the face.
     """
     if face.mesh is None:
         raise FaceError("composite_failed")
@@ -176,8 +177,10 @@ def trusted(face: Face) -> Points:
     if face.laid:
         both = np.concatenate([edge, _rounded(face.box)]).astype(np.float32)
         edge = np.asarray(cv2.convexHull(both)[:, 0], np.float64)
+    if np.abs(edge).max() > FARTHEST:
+        raise FaceError("composite_failed")
     reach = scaled(edge, DETECTION_REACH).astype(np.float32)
-    if any(cv2.pointPolygonTest(reach, (float(x), float(y)), False) < 0 for x, y in _seen(face)):
+    if any(cv2.pointPolygonTest(reach, (float(x), float(y)), False) < 0 for x, y in seen(face)):
         raise FaceError("composite_failed")
     return edge
 
@@ -201,7 +204,7 @@ def _rounded(box: NDArray[np.float32]) -> Points:
     return np.asarray((low + high) / 2 + (high - low) / 2 * np.sign(arm) * np.abs(arm) ** (2 / 3))
 
 
-def _seen(face: Face) -> Points:
+def seen(face: Face) -> Points:
     """Where the detector saw the face, [9, 2]: its five points and the middles of the box's sides, inset."""
     low, high = face.box[:2].astype(np.float64), face.box[2:].astype(np.float64)
     sides = np.array([[0.5, INSET], [0.5, 1 - INSET], [INSET, 0.5], [1 - INSET, 0.5]])

@@ -1,14 +1,16 @@
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from deid import config
 from deid.errors import ConfigError, ModelError
+from deid.faces.attributes import AttributeHeads
 from deid.faces.strict import StrictDetector
 from deid.models import registry
-from deid.pipeline import parts
+from deid.pipeline import parts, stages
 
 ACCEPT = {"accept": ["clean", "permissive", "restricted"]}
 
@@ -80,6 +82,18 @@ def test_heads_are_taken_apart_only_where_they_are_replaced(changes: dict[str, A
     made = settings(**changes)
     assert parts.uses_segmenter(made) == used
     assert (parts.segmenter(made, config.Stage()) is not None) == used
+
+
+@pytest.mark.parametrize("anonymizer", ["surrogate", "ksame-pixel", "solid", "blur", "pixelate"])
+@pytest.mark.parametrize("embedder", ["dlib", f"{__name__}:Own"])
+def test_no_packaged_weights_are_loaded_whose_licence_is_not_looked_at(
+    anonymizer: str, embedder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, loaded = settings(anonymizer=anonymizer, embedder={"name": embedder}), []
+    monkeypatch.setattr(parts, "build", lambda *_: SimpleNamespace(style_dim=512))
+    monkeypatch.setattr(AttributeHeads, "load", lambda *_: loaded.append("attributes"))
+    stages.Generate(made, bytes(32))
+    assert loaded == [name for name in parts.packaged_of(made) if name == "attributes"]
 
 
 def test_the_segmenters_licence_must_be_accepted_where_it_is_used() -> None:

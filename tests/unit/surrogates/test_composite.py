@@ -222,6 +222,19 @@ def test_what_fails_is_covered(damage):
     assert drawn.key_left(result, drawn.inside(good, 1.3, source.shape)) == 0
 
 
+@pytest.mark.parametrize("laid", [False, True])
+def test_a_face_without_bounds_is_covered(laid):
+    """OpenCV fills nothing where coordinates leave its range."""
+    face, far = drawn.face((100, 100), 60), 1e9
+    if laid:
+        face.mesh_score, face.box = 0.0, np.array([-far, -far, far, far], np.float32)
+    else:
+        face.mesh[[0, 2, 3, 4], :2] = np.array([[-1, -1], [1, 1], [1, -1], [-1, 1]]) * far
+    result = composite.composite_all(np.full((200, 200, 3), drawn.KEY, np.uint8), [face], config.Region())
+    assert (face.status, face.failure) == ("covered", "composite_failed")
+    assert drawn.key_left(result, drawn.inside(drawn.face((100, 100), 60), 1.0, result.shape)) == 0
+
+
 def test_an_earlier_failure_keeps_its_code():
     face = drawn.face((160, 170), 100)
     face.failure = "generate_failed"

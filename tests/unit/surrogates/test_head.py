@@ -8,7 +8,7 @@ from deid.faces import segment
 from deid.faces.mesh import as_detection
 from deid.faces.segment import BACKGROUND, FACE, HAIR, OTHER
 from deid.interfaces import Face, Picture
-from deid.surrogates import composite, head, head_paste
+from deid.surrogates import composite, head, head_paste, masks
 from deid.surrogates.cover import COLOUR
 from tests.unit.surrogates import drawn, generated
 
@@ -203,6 +203,30 @@ def test_where_hair_was_and_is_none_now_the_background_goes_on():
     beyond[200:] = False
     assert beyond.sum() > 500
     assert np.abs(result[beyond].astype(int) - (90, 120, 150)).max() < 12
+
+
+def test_the_face_outline_is_emptied_beyond_its_chip():
+    face = drawn.face((205, 190), 120)
+    face.mesh[list(segment.ANCHORS), :2] = (205, 190) + (
+        face.mesh[list(segment.ANCHORS), :2] - (205, 190)
+    ) * 0.3
+    source = drawn.with_head(drawn.texture(*SIZE, 2), face)
+    face.segments[:] = 0
+    face.segments[..., FACE] = 255
+    place = emptied(head.locate(source, face), source.shape)
+    assert place[drawn.inside(face, head.HULL, source.shape)].all()
+
+
+def test_a_head_of_which_the_detector_saw_more_is_replaced_as_a_face():
+    source, face = portrait((205, 190), 160)
+    middle = face.mesh[:, :2].mean(0)
+    face.mesh[:, :2] = (face.mesh[:, :2] - middle) * 0.76 + middle - (0, 8)
+    face.segments = drawn.parts(drawn.labels(face.mesh, source.shape), segment.frame(face.mesh))
+    assert masks.agrees(face)
+    with pytest.raises(FaceError, match="composite_failed"):
+        head.locate(source, face)
+    composite.composite_all(source, [face], OPTIONS)
+    assert (face.status, face.surrogate_segments) == ("replaced", None)
 
 
 def all_background(face: Face) -> None:
