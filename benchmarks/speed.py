@@ -29,11 +29,12 @@ from benchmarks import common, levels
 from benchmarks.memory import Peak
 from deid.config import Config, parse
 from deid.errors import FaceError
+from deid.pipeline.compose import Compose
 from deid.pipeline.rows import Row
 from deid.pipeline.run import run, secret_of
 from deid.pipeline.stages import Analyse, Generate, decode
 from deid.shards import pictures, storage, webdataset
-from deid.surrogates import composite, ladder
+from deid.surrogates import ladder
 
 SEED = 20_251
 FEW, MANY = 4, 16
@@ -43,10 +44,12 @@ STAGES = (
     "detect",
     "mesh",
     "embed",
-    "match",
+    "segment",
+    "match, steer, trials",
     "generate",
-    "mesh of the surrogate",
-    "composite",
+    "look at the surrogate",
+    "spare",
+    "composite and gate",
     "encode",
 )
 
@@ -57,6 +60,7 @@ class PlainLoop:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.analyse, self.generate = Analyse(config), Generate(config, secret_of(config))
+        self.compose = Compose(config)
         self.reset()
 
     def reset(self) -> None:
@@ -91,13 +95,19 @@ class PlainLoop:
             row.faces = self.analyse.meshed(pixels, detections)
         with self.timed("embed"):
             self.analyse.embed([(row, pixels)])
+        with self.timed("segment"):
+            self.analyse.segment([(pixels, face) for face in row.faces if not face.failure])
         for number, face in enumerate(row.faces):
             self.generate.start(face)
             if ladder.pending(face, "surrogate"):
                 self.surrogate(row, number)
         self.generate.fill([row])  # what stands on lower rungs; none does in portraits
-        with self.timed("composite"):
-            result = composite.composite_all(pixels, row.faces, self.config.region)
+        with self.timed("spare"):
+            self.generate.spare([row])
+        with self.timed("composite and gate"):
+            result = self.compose.result(row, pixels)
+        if result is None:
+            raise SystemExit(f"a picture of the corpus is in quarantine: {row.reason}")
         with self.timed("encode"):
             encoded = pictures.encode(result, row.extension, self.config.output.quality)
         self.pictures += 1
@@ -108,11 +118,11 @@ class PlainLoop:
     def surrogate(self, row: Row, number: int) -> None:
         face = row.faces[number]
         try:
-            with self.timed("match"):
-                style, side = self.generate.style_and_side(row, number)
+            with self.timed("match, steer, trials"):
+                style = self.generate.style(row, number)
             with self.timed("generate"):
-                rendered = self.generate.generator.generate(style[None], side)[0]
-            with self.timed("mesh of the surrogate"):
+                rendered = self.generate.render([(face, style)])[0]
+            with self.timed("look at the surrogate"):
                 self.generate.place(face, rendered)
         except FaceError as error:
             ladder.lower(face, error.reason)
@@ -120,7 +130,9 @@ class PlainLoop:
 
 def configuration(folder: Path, shards: int, unit_size: int, threads: int | None = None) -> Config:
     """The product's defaults, with as many pictures a unit as a shard holds."""
-    stage = {} if threads is None else {"analyse": {"threads": threads}, "generate": {"threads": threads}}
+    stage = (
+        {} if threads is None else {name: {"threads": threads} for name in ("analyse", "generate", "compose")}
+    )
     return parse(
         {
             "input": {"uri": str(folder / f"raw-{shards}")},

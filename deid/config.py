@@ -53,6 +53,12 @@ class Part(Section):
     name: str
     options: Options = {}
 
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        """A name alone will do: `detector: strict`."""
+        return {"name": given} if isinstance(given, str) else given
+
 
 class Match(Section):
     method: Literal["distant", "nearest"] = "distant"
@@ -92,7 +98,7 @@ class Ladder(Section):
 
     smallest: float = Field(8, ge=0)  # px of face height; smaller faces are covered
     simple_below: float = Field(24, ge=0)  # px of face height; smaller faces get a simple surrogate
-    turned: float = Field(50, gt=0, le=90)  # degrees of yaw or pitch; beyond it the average of gallery faces
+    turned: float = Field(45, gt=0, le=90)  # degrees of yaw or pitch; beyond it the average of gallery faces
 
 
 class Gate(Section):
@@ -190,6 +196,8 @@ def load(path: str | Path) -> Config:
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; give a run configuration (YAML)") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{path}: cannot be read as a configuration ({type(error).__name__}); give a YAML file"

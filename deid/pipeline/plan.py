@@ -131,6 +131,14 @@ def _gate(config: Config) -> str:
     return f"margin {gate.margin(config.gate, gallery_store.load(config.gallery)):.3f}"
 
 
+def _region(config: Config) -> str:
+    outline = f"{config.region.scale} face outlines"
+    if not parts.uses_segmenter(config):
+        return outline
+    match = config.match
+    return f"head, of the {match.alike} most alike, corrected {match.corrections} times; else {outline}"
+
+
 def describe(config: Config) -> dict[str, Any]:
     """What a run would do, from a listing alone."""
     check(config)
@@ -141,10 +149,11 @@ def describe(config: Config) -> dict[str, Any]:
         "input": f"{len(listed):,} shards, {sum(o.size for o in listed) / 1e6:,.1f} MB below {config.input.uri}",
         "output": config.output.uri,
         "state": config.state,
-        "models": ", ".join(f"{model}" for model in parts.models_of(config)),
+        "models": ", ".join([*parts.models_of(config), *parts.packaged_of(config)]),
+        "detector": config.detector.name,
         "anonymizer": anonymizer(config),
         "match": f"{config.match.method}, k {config.match.k}, margin {config.match.margin}",
-        "region": f"{config.region.scale} face outlines",
+        "region": _region(config),
         "gate": _gate(config),
         "unit": f"{config.unit_size} pictures a shard",
         **{

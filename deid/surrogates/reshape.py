@@ -14,6 +14,7 @@ from deid.surrogates import masks
 STRETCH = (0.6, 1.5)  # of the thickness of hair, the surrogate's over the source's
 JAW = (0.92, 1.08)  # of the jaw's distance from the middle, the source's over the surrogate's
 UPWARD = (95.0, 125.0)  # degrees from straight up between which hair ends and jaw begins
+ALLOWED = 0.06  # sides of a generated picture by which the surrogate's head may be larger than the source's
 STILL = 0.6  # part of the way from the middle to the face's outline within which nothing moves
 SMOOTH = 2  # rays: standard deviation of the smoothing along the outline
 
@@ -28,7 +29,9 @@ def warp(
         surrogate: outline of the surrogate's head.
 
     Returns:
-        The places [N, 2], and how far each point lies outside the outline that the head is given [N], negative inside.
+        The places [N, 2], and how far each point lies outside the outline that the head is given [N], negative inside;
+        the head ends at the latest `ALLOWED` beyond the source's: what the segmenter takes for hair there is mostly
+        the surrogate's own background.
     """
     upward = np.abs((angles() + np.pi) % (2 * np.pi) - np.pi)
     low, high = np.radians(UPWARD)
@@ -48,7 +51,9 @@ def warp(
     for inner, outer, begin, finish in zip(target, target[1:], origin, origin[1:], strict=False):
         part = begin + (radius - inner) * (finish - begin) / np.maximum(outer - inner, 1e-6)
         moved = np.where(radius > inner, part, moved)
-    return CENTRE + arm * (moved / np.maximum(radius, 1e-6))[:, None], radius - target[2]
+    allowed = np.interp(bearing, angles(), np.maximum(wanted, edge) + ALLOWED, period=2 * np.pi)
+    outside = radius - np.minimum(target[2], allowed)
+    return CENTRE + arm * (moved / np.maximum(radius, 1e-6))[:, None], outside
 
 
 def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -89,7 +89,7 @@ def test_a_file_that_is_no_mapping_is_one_line(text: str, tmp_path: Path) -> Non
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="no such file"):
         config.load(tmp_path / "absent.yaml")
 
 
@@ -120,3 +120,7 @@ def test_yaml_that_breaks_the_parser_is_one_line(text: str, tmp_path: Path) -> N
 def test_a_pool_cannot_shrink_below_its_start() -> None:
     with pytest.raises(ConfigError, match="max_actors is less"):
         config.parse(MINIMAL | {"stages": {"analyse": {"actors": 3, "max_actors": 2}}})
+
+
+def test_a_part_may_be_given_by_its_name_alone() -> None:
+    assert config.parse(MINIMAL | {"detector": "strict"}).detector == config.Part(name="strict")
