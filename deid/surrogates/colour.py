@@ -28,6 +28,10 @@ MOST_EVEN = 0.4  # least share of the tones' spread that is kept
 NO_CHROMA = 0.1  # chroma of skin, as a share of its light, below which a picture counts as tinted grey
 CONTRAST_LIMIT = 1.8  # greatest factor of contrast
 DARKENED = (0.9, 0.5)  # gains between which contrast begins to be changed, and is changed wholly
+SHINE, SHINE_SLOPE = (
+    1.1,
+    0.2,
+)  # of the source's brightest skin: where brighter skin is dimmed, and what is left of it
 FEATURE_SHARE = 0.7  # part of the gain that eyes and the open mouth take
 BLURS = (0.0, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # px
 COLD = 25.0  # grey levels from which green or blue over red is a colour of neither hair nor skin
@@ -153,6 +157,22 @@ def contrast(source: Field, surrogate: Field, gain: float) -> float:
     wanted = min(source_is / max(is_now, 1.0) for source_is, is_now in (spread, shine))
     wanted = float(np.clip(wanted, 1, CONTRAST_LIMIT))
     return 1 + (wanted - 1) * float(np.clip((DARKENED[0] - gain) / (DARKENED[0] - DARKENED[1]), 0, 1))
+
+
+def dimmed(lit: Field, skin: Field, share: Field) -> Field:
+    """A surrogate [h, w, 3] in the source's light whose skin shines hardly more than the source's.
+
+    A generated face that is lit from one side stays so under a smooth gain, and dark skin made of it burns out.
+
+    Args:
+        skin: mean colours [N, 3] of the source's skin.
+        share: [h, w] of skin in the surrogate, 0..1.
+    """
+    top = SHINE * float(np.percentile(skin @ LUMINANCE, 98)) + DARK
+    level = np.maximum(lit @ LUMINANCE, 1)
+    wanted = np.minimum(level, top + SHINE_SLOPE * (level - top))
+    factor = 1 + (wanted / level - 1) * share
+    return np.asarray(lit * factor[..., None], np.float32)
 
 
 def relight(surrogate: Field, gain: Field, skin: Field, feature: Field, even: tuple[float, Field]) -> Field:

@@ -194,6 +194,8 @@ def _coloured(source: Picture, drawn: Field, parts: Field, head: Drawn, place: P
     middle = np.median(seen, axis=0).astype(np.float32)
     darker = float(np.median(gains))
     lit = middle + (lit - middle) * np.float32(colour.contrast(skin, np.asarray(seen, np.float32), darker))
+    eyes_and_mouth = colour.features(region, place.mesh)
+    lit = colour.dimmed(lit, skin, parts[..., FACE] * (1 - eyes_and_mouth))
     hair = _tinted(source.astype(np.float32), drawn, parts, place)
     share = masks.channels(np.minimum(parts[..., FACE] + parts[..., NECK], 1))
     return np.clip(lit * share + (lit if hair is None else hair) * (1 - share), 0, 255)
