@@ -144,11 +144,6 @@ def looks(picture: Picture, segments: Segments, mesh: Points) -> Values:
     return np.array([values[name] for name in LOOKS], np.float32)
 
 
-def typology_angle(lightness: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Individual typology angle in degrees of skin of CIE L* and b* (Chardon, Cretois, Hourseau 1991)."""
-    return np.degrees(np.arctan2(np.asarray(lightness, np.float64) - 50, b))
-
-
 def _inside(points: Points, polygon: tuple[int, ...]) -> NDArray[np.bool_]:
     return _filled(points[list(polygon)])
 

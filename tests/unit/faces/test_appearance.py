@@ -151,14 +151,6 @@ def test_looks_do_not_depend_on_place_size_and_roll():
         assert value == pytest.approx(plain[name], abs=2 if name in appearance.COLOURS else 0.06), name
 
 
-@pytest.mark.parametrize(
-    ("lightness", "b", "angle"),
-    [(50, 10, 0), (60, 10, 45), (40, 10, -45), (70, 20, 45), (74, 16, 56.3), (50, 0, 0), (60, 0, 90)],
-)
-def test_typology_angle(lightness, b, angle):
-    assert appearance.typology_angle(np.array([lightness]), np.array([b]))[0] == pytest.approx(angle, abs=0.1)
-
-
 def disk(radius: float) -> np.ndarray:
     """Parts of a disk of hair about `CENTRE`, in sides of a generated picture."""
     at = appearance.from_chip(np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE)), -1).reshape(-1, 2))
