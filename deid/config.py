@@ -76,6 +76,43 @@ class Match(Section):
     )  # trial renderings after which pose, expression and looks are corrected
 
 
+class Assignment(Section):
+    """Which faces share a surrogate, and how many people must; see docs/concepts.md."""
+
+    # k-same: at least k people share each surrogate. keyed-random: one surrogate a person. per-face: a draw a face.
+    mode: Literal["k-same", "keyed-random", "per-face"] = "k-same"
+    k: int = Field(
+        5, ge=2, le=1000
+    )  # k-same: least number of distinct people behind a surrogate; the audit's k too
+    subject: str | None = Field(
+        None, min_length=1
+    )  # field of the sample's .json that names its person; None: people are told apart by their faces
+    false_match_rate: float = Field(
+        0.001, gt=0, le=0.1
+    )  # how often two people's pictures count as one person's: it gives `same`, on the gallery
+    same: float | None = Field(
+        None, gt=0
+    )  # embedding distance up to which pictures are one person's; null: calibrated
+    apart: float = Field(
+        0.6, gt=0
+    )  # embedding distance from which two people count as two towards k: beyond what one person's pictures differ by
+    smallest: float = Field(40, ge=0)  # px of face height; a smaller face never counts towards k
+    age_bands: tuple[int, ...] = (
+        18,
+        30,
+        45,
+        60,
+    )  # years: bounds of the age bands of the match and of the audit
+
+
+class Signing(Section):
+    """How the manifest is signed (Ed25519)."""
+
+    key: str | None = (
+        None  # PEM file with the private key; None: a key made for this run, its public half is printed
+    )
+
+
 class Region(Section):
     # head: face, ears, hair and jaw, as they are segmented; face: the face outline, scaled. A head that cannot be
     # segmented, and every face below the first rung of the ladder, is replaced as a face.
@@ -160,7 +197,11 @@ class Cluster(Section):
 class Config(Section):
     input: Input
     output: Output
-    state: str  # folder or s3:// prefix, apart from the output: plan and quarantine, for the operator alone
+    state: str  # folder or s3:// prefix, apart from the output: the run's own traces, encrypted, gone when it ends
+    # What the run key of `state` is wrapped with: a key file (`deid keys new`) or aws-kms://KEY_ID. None: the run key
+    # stays in memory, and what it encrypts can be read by this one process alone.
+    state_key: str | None = None
+    signing: Signing = Signing()
     models: Models = Models()
     detector: Part = Part(name="centerface")
     mesher: Part = Part(name="facemesh")
@@ -170,6 +211,7 @@ class Config(Section):
     anonymizer: Literal["surrogate", "solid", "blur", "pixelate", "ksame-pixel"] = "surrogate"
     classic: Classic = Classic()
     ladder: Ladder = Ladder()
+    assignment: Assignment = Assignment()
     match: Match = Match()
     region: Region = Region()
     gate: Gate = Gate()

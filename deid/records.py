@@ -80,6 +80,10 @@ FACE = pa.struct(
         ("spare_size", pa.int32()),  # px
         ("spare_mesh", pa.binary()),  # float32[468, 3] in pixels of the spare
         ("k", pa.int32()),  # gallery identities averaged
+        ("surrogate_id", pa.int64()),  # number in the assignment; -1: a draw of its own, or none
+        ("people", pa.int64()),  # distinct people behind the surrogate; 0: not known
+        ("sex", pa.int8()),  # apparent: 1 male, 0 female, -1 not known
+        ("age", pa.float32()),  # apparent, years; NaN: not known
         ("gate", pa.string()),  # "" before `compose`, then a name of GATE
         ("status", pa.string()),  # "" before `compose`, then "replaced" or "covered"
     ]
@@ -101,6 +105,11 @@ PICTURE = pa.schema(
         ),  # encoded source; cleared by `compose`, and as soon as the picture fails
         ("extension", pa.string()),  # of `image`
         ("sidecar", pa.string()),  # JSON object of the fields that the allow-list let pass
+        (
+            "dropped",
+            pa.string(),
+        ),  # JSON object: how many fields did not pass, by name where the schema has it
+        ("subject", pa.binary()),  # keyed hash of the subject's name; empty: not known
         ("width", pa.int32()),  # px, upright
         ("height", pa.int32()),  # px, upright
         ("faces", pa.list_(FACE)),

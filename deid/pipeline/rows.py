@@ -23,6 +23,8 @@ class Row:
     image: bytes
     extension: str
     sidecar: str = "{}"
+    dropped: str = "{}"
+    subject: bytes = b""
     reason: str = ""
     width: int = 0
     height: int = 0
@@ -87,6 +89,10 @@ def _value(face: Face) -> dict[str, Any]:
         "spare_size": 0 if face.spare is None else face.spare.shape[0],
         "spare_mesh": _bytes(face.spare_mesh),
         "k": face.k,
+        "surrogate_id": face.surrogate_id,
+        "people": face.people,
+        "sex": face.sex,
+        "age": face.age,
         "gate": face.gate,
         "status": face.status,
     }
@@ -110,6 +116,10 @@ def _face(value: dict[str, Any]) -> Face:
         spare=_square(value["spare"], value["spare_size"]),
         spare_mesh=_array(value["spare_mesh"], -1, 3),
         k=value["k"],
+        surrogate_id=value["surrogate_id"],
+        people=value["people"],
+        sex=value["sex"],
+        age=value["age"],
         gate=value["gate"],
         status=value["status"],
     )
