@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def configuration(settings: dict[str, Any]) -> Config:
-    base = london.configuration("distant", 1.3).model_dump()
+    base = london.configuration("distant", 1.3).model_dump()  # per-face: one pass
     return parse(base | settings)
 
 

@@ -12,7 +12,6 @@ DeBruine and Jones 2017, doi.org/10.6084/m9.figshare.5047666.v5.
 """
 
 import argparse
-import collections
 import functools
 import io
 import itertools
@@ -45,7 +44,7 @@ from deid.evaluation.table import Table, build
 from deid.interfaces import Face, Picture
 from deid.pipeline import cluster, parts, trace
 from deid.pipeline.run import RunResult, run
-from deid.shards import pictures, storage
+from deid.shards import pictures, storage, tables
 
 METHODS, SCALES = ("nearest", "distant"), (1.0, 1.3, 1.5)
 SEED = 20_251
@@ -135,6 +134,7 @@ def configuration(method: str, scale: float) -> Config:
             "input": {"uri": "s3://raw/london"},
             "output": {"uri": f"s3://out/{method}-{scale}"},
             "state": f"s3://state/{method}-{scale}",
+            "assignment": {"mode": "per-face"},
             "models": {"accept": ["clean", "permissive", "restricted"]},
             "match": {"method": method},
             "region": {"kind": "face", "scale": scale},
@@ -212,7 +212,12 @@ def usefulness(attack: Attack, clear: dict[str, bytes], treatment: Treatment) ->
     """Whether every face was found and replaced, and is still found where it was."""
     counts = treatment.result.manifest["counts"]
     replaced = {row["output_id"] for row in treatment.audit if row["status"] == "replaced"}
-    reasons = collections.Counter(row["reason"] for row in treatment.audit if row["status"] == "covered")
+    summary = storage.read_bytes(storage.join(treatment.result.output, "summary.parquet"))
+    reasons = {
+        row["value"]: row["faces"]
+        for row in tables.from_bytes(summary).to_pylist()
+        if row["name"] == "reason" and row["value"] != "none"
+    }
     overlap, shift, lost = [], [], 0
     for key, data in treatment.output.items():
         before, after = attack.face(clear[key]), attack.face(data)
@@ -228,7 +233,7 @@ def usefulness(attack: Attack, clear: dict[str, bytes], treatment: Treatment) ->
         "pictures_with_a_face_replaced": len(replaced),
         "faces": counts["faces"],
         "replaced": counts["replaced"],
-        "covered": dict(reasons),
+        "below_the_first_rung": reasons,
         "complete": len(replaced) == len(treatment.output) == len(clear) == counts["replaced"],
         "own_source_by_clothes": sum(closest_by_clothes(clear, treatment.output)),
         "face_not_found_again": lost,

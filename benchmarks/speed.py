@@ -128,7 +128,9 @@ class PlainLoop:
             ladder.lower(face, error.reason)
 
 
-def configuration(folder: Path, shards: int, unit_size: int, threads: int | None = None) -> Config:
+def configuration(
+    folder: Path, shards: int, unit_size: int, threads: int | None = None, mode: str = "per-face"
+) -> Config:
     """The product's defaults, with as many pictures a unit as a shard holds."""
     stage = (
         {} if threads is None else {name: {"threads": threads} for name in ("analyse", "generate", "compose")}
@@ -140,6 +142,7 @@ def configuration(folder: Path, shards: int, unit_size: int, threads: int | None
             "state": str(folder / f"state-{shards}"),
             "models": {"accept": ["clean", "permissive", "restricted"]},
             "unit_size": unit_size,
+            "assignment": {"mode": mode},
             "seed": SEED,
             "stages": stage,
         }
@@ -169,9 +172,9 @@ def plain(folder: Path, unit_size: int) -> dict[str, Any]:
     }
 
 
-def job(folder: Path, shards: int, unit_size: int) -> dict[str, Any]:
+def job(folder: Path, shards: int, unit_size: int, mode: str = "per-face") -> dict[str, Any]:
     """The job in a process of its own, and the peak of its tree's memory."""
-    config = configuration(folder, shards, unit_size)
+    config = configuration(folder, shards, unit_size, mode=mode)
     given, answer = folder / "config.json", folder / "answer.json"
     given.write_text(config.model_dump_json())
     command = [sys.executable, "-m", "benchmarks.speed", "--job", str(given), str(answer)]
@@ -250,6 +253,13 @@ def markdown(figures: dict[str, Any]) -> str:
             f"| {rates[f'job_{shards}_of_loop']:.2f} | {r['wall_seconds']:.1f} "
             f"| {r['peak_pss_mib']:,.0f} MiB in {r['processes']} processes |"
         )
+    both = figures["job_two_passes"]
+    rate = both["faces"] / both["seconds"]
+    lines.append(
+        f"| job, {FEW} shards, in two passes (k-same) | {both['faces']} | {both['seconds']:.1f} "
+        f"| {rate:.2f} | {rate / rates['loop_faces_per_second']:.2f} "
+        f"| {both['wall_seconds']:.1f} | {both['peak_pss_mib']:,.0f} MiB in {both['processes']} processes |"
+    )
     lines.append(
         f"| job at the margin ({MANY} less {FEW} shards) | | | {rates['job_marginal_faces_per_second']:.2f} "
         f"| {rates['job_marginal_of_loop']:.2f} | | |"
@@ -286,6 +296,7 @@ def main() -> None:
         copies = {f"{key}-{n}": value for key, value in chosen.items() for n in range(MANY // FEW)}
         common.pack(copies, str(folder / f"raw-{MANY}"), MANY)
         jobs = {f"job_{shards}": job(folder, shards, unit_size) for shards in (FEW, MANY)}
+        jobs["job_two_passes"] = job(folder, FEW, unit_size, "k-same")
         loop = plain(folder, unit_size)
     by_level = levels.measure(THREADS)
     rates = derived(loop, jobs[f"job_{FEW}"], jobs[f"job_{MANY}"])

@@ -1,13 +1,11 @@
 """The configurations that `benchmarks.surrogates` compares, and their runs: the job over all photographs, one each."""
 
 import copy
-import io
 import json
 import re
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet
 import yaml
 
 from benchmarks import common
@@ -17,7 +15,7 @@ from deid.demo.run import environment
 from deid.demo.s3server import S3Server
 from deid.pipeline import cluster, trace
 from deid.pipeline.run import RunResult, run
-from deid.shards import storage
+from deid.shards import storage, tables
 
 Changes = dict[str, Any]
 NOTES = "notes.json"  # beside the results, what the job said
@@ -103,18 +101,14 @@ def keep(folder: Path, output: dict[str, bytes], noted: dict[str, Any]) -> None:
 
 def notes(result: RunResult, changes: Changes) -> dict[str, Any]:
     """What the job said: faces replaced and covered, with reasons, and its speed."""
-    audits = storage.list_files(storage.join(result.output, "audit"), "*.parquet", required=True)
-    rows = [
-        row
-        for audit in audits
-        for row in pyarrow.parquet.read_table(io.BytesIO(storage.read_bytes(audit.uri))).to_pylist()
-    ]
-    reasons = [row["reason"] for row in rows if row["status"] == "covered"]
-    replaced = sum(row["status"] == "replaced" for row in rows)
+    counts = result.manifest["counts"]
+    table = tables.from_bytes(storage.read_bytes(storage.join(result.output, "summary.parquet")))
+    reasons = {row["value"]: row["faces"] for row in table.to_pylist() if row["name"] == "reason"}
     return {
         "changes": changes,
-        "faces": len(rows),
-        "replaced": replaced,
-        "covered": {reason: reasons.count(reason) for reason in sorted(set(reasons))},
-        "seconds_a_face": round(result.seconds / max(1, len(rows)), 3),
+        "faces": counts["faces"],
+        "replaced": counts["replaced"],
+        "below_the_first_rung": {reason: faces for reason, faces in reasons.items() if reason != "none"},
+        "seconds_a_face": round(result.seconds / max(1, counts["faces"]), 3),
+        "people": result.manifest["people"],
     }

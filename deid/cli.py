@@ -1,13 +1,13 @@
 """The `deid` command. Heavy imports wait until a verb needs them."""
 
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from deid.errors import DeidError
+from deid import log
+from deid.errors import DeidError, PromiseError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,6 +21,8 @@ models_app = typer.Typer(no_args_is_help=True, help="The models: fetch, list, ve
 gallery_app = typer.Typer(no_args_is_help=True, help="The gallery of synthetic identities.")
 app.add_typer(models_app, name="models")
 app.add_typer(gallery_app, name="gallery")
+keys_app = typer.Typer(no_args_is_help=True, help="Make keys: for the state, for the signature.")
+app.add_typer(keys_app, name="keys")
 
 ConfigPath = Annotated[Path, typer.Argument(help="YAML configuration; see configs/.")]
 Cache = Annotated[
@@ -47,15 +49,43 @@ def _print_pairs(title: str, pairs: dict[str, Any]) -> None:
 
 
 @app.command()
-def run(config: ConfigPath) -> None:
+def run(
+    config: ConfigPath,
+    debug_local: Annotated[
+        bool,
+        typer.Option("--debug-local", help="Show what failed in full, names of the source too; local only."),
+    ] = False,
+) -> None:
     """Run the job: shards in, de-identified shards and an audit out."""
     from deid import config as configuration
     from deid.pipeline import run as pipeline
 
-    result = pipeline.run(configuration.load(config))
-    reasons = {f"quarantined: {reason}": count for reason, count in result.manifest["quarantine"].items()}
+    settings = configuration.load(config)
+    log.set_debug(settings, debug_local)
+    result = pipeline.run(settings)
+    reasons = {f"not out: {reason}": count for reason, count in result.manifest["quarantine"].items()}
     _print_pairs(f"run {result.run}", result.manifest["counts"] | reasons)
-    _console().print(f"output {result.output}", soft_wrap=True)
+    for name, value in (
+        ("output", result.output),
+        ("public key", result.public_key),
+        ("quarantine", result.quarantine),
+    ):
+        if value:
+            _console().print(f"{name} {value}", soft_wrap=True)
+    for source in result.sources:
+        _console().print("{reason}: {key} in {shard}".format(**source), soft_wrap=True, markup=False)
+
+
+@app.command()
+def quarantine(
+    uri: Annotated[str, typer.Argument(help="As the run named it.")],
+    state_key: Annotated[str, typer.Option(help="The state_key of the run's configuration.")],
+) -> None:
+    """List what did not go out and why; for the operator alone, since it names the source."""
+    from deid.pipeline import plan as planning
+
+    for row in planning.quarantined(uri, state_key).to_pylist():
+        typer.echo("{reason}\t{key}\t{shard}".format(**row))
 
 
 @app.command()
@@ -75,6 +105,64 @@ def demo(
     from deid.demo import run as demonstration
 
     raise typer.Exit(demonstration.main(workdir))
+
+
+@app.command()
+def verify(
+    output_run: Annotated[str, typer.Argument(help="Folder or s3:// prefix of one finished run.")],
+    key: Annotated[str, typer.Option(help="Public key of who signs: 64 hex characters or a PEM file.")],
+    linkage: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="RAW OUT: attack the link between source shards and output, too."),
+    ] = None,
+) -> None:
+    """Check a run's output: signature, every object, pictures, audit. Exit code 6 when anything is wrong."""
+    from deid.privacy import seal
+    from deid.privacy import verify as checks
+
+    found = checks.verify(output_run, seal.load_public(key), lambda line: typer.echo(f"ok     {line}"))
+    for finding in found:
+        typer.echo(f"FAULT  {finding}")
+    above = _attack(*linkage) if linkage else 0
+    if found or above:
+        raise PromiseError(f"{len(found)} faults, {above} attacks above chance: do not use this output")
+
+
+def _attack(raw: str, out: str) -> int:
+    """Print what the linkage attack can tell; how many of its lines lie above their limit."""
+    import importlib
+
+    from rich.table import Table
+
+    table = Table("attack", "value", "chance", "limit", "", "note", title="linkage", title_justify="left")
+    lines = importlib.import_module("deid.privacy.linkage").attack(raw, out)
+    for line in lines:
+        numbers = (f"{number:.4g}" for number in (line.value, line.chance, line.limit))
+        table.add_row(line.name, *numbers, "ABOVE" if line.above else "ok", line.note)
+    _console().print(table)
+    return sum(bool(line.above) for line in lines)
+
+
+@keys_app.command("new")
+def keys_new(file: Annotated[Path, typer.Argument(help="Key file to write; never overwritten.")]) -> None:
+    """Make a key file for `state_key`: with it a run's state can be opened again until the run destroys it."""
+    from deid.privacy import wrapping
+
+    wrapping.new_key_file(file)
+    typer.echo(f"{file}: keep it secret; set state_key to it")
+
+
+@keys_app.command("signing")
+def keys_signing(
+    file: Annotated[Path, typer.Argument(help="PEM file to write, and FILE.pub; never overwritten.")],
+) -> None:
+    """Make an Ed25519 key pair: FILE for `signing.key`, FILE.pub for those who verify."""
+    from deid.privacy import seal
+
+    public = seal.new_key_files(file)
+    typer.echo(
+        f"{file}: keep it secret; set signing.key to it\n{file}.pub: give it to those who verify; or: {public}"
+    )
 
 
 def _store(cache: str | None, mirror: str | None) -> Any:
@@ -143,7 +231,7 @@ def gallery_show(
 
 def main() -> None:
     """Entry point: one clear line and the documented exit code for every foreseen failure."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    log.setup()
     try:
         code = app(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -155,3 +243,7 @@ def main() -> None:
             typer.echo(f"deid: {error.format_message()}", err=True)
             sys.exit(2)
         raise
+
+
+if __name__ == "__main__":
+    main()

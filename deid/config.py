@@ -6,7 +6,7 @@ import json
 import os
 import posixpath
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pydantic
 import yaml
@@ -84,12 +84,15 @@ class Assignment(Section):
     k: int = Field(
         5, ge=2, le=1000
     )  # k-same: least number of distinct people behind a surrogate; the audit's k too
+    # k-same: whether who shares a surrogate also shares its skin, hair, apparent sex and age, or each keeps his own.
+    # Pose and expression are always of the picture.
+    looks: Literal["shared", "own"] = "shared"
     subject: str | None = Field(
         None, min_length=1
     )  # field of the sample's .json that names its person; None: people are told apart by their faces
     false_match_rate: float = Field(
-        0.001, gt=0, le=0.1
-    )  # how often two people's pictures count as one person's: it gives `same`, on the gallery
+        0.003, gt=0, le=0.1
+    )  # how often two people of one sex count as one: it gives `same`, on the gallery (.465 on the default one)
     same: float | None = Field(
         None, gt=0
     )  # embedding distance up to which pictures are one person's; null: calibrated
@@ -103,6 +106,14 @@ class Assignment(Section):
         45,
         60,
     )  # years: bounds of the age bands of the match and of the audit
+
+    @pydantic.model_validator(mode="after")
+    def _ordered(self) -> "Assignment":
+        if self.same is not None and self.same > self.apart:
+            raise ValueError("same is more than apart: what counts as one person would count as two")
+        if list(self.age_bands) != sorted(set(self.age_bands)):
+            raise ValueError("age_bands are not in ascending order")
+        return self
 
 
 class Signing(Section):
@@ -160,10 +171,38 @@ class Limits(Section):
     max_quarantine_fraction: float = Field(0.5, ge=0, le=1)  # more ends the run: exit code 6, no manifest
 
 
+class SidecarField(Section):
+    """A field of the sample's .json that passes, and in what shape; `label: int` is short for `label: {type: int}`."""
+
+    type: FieldType
+    round: float | None = Field(
+        None, gt=0, allow_inf_nan=False
+    )  # int, float: the step; the nearest multiple of it passes. None: the number as it is
+    values: tuple[str, ...] | None = Field(None, min_length=1)  # str: these pass, others do not
+    free: bool = False  # str: any text passes as it is, also one that names a person
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _typed(cls, given: Any) -> Any:
+        return {"type": given} if isinstance(given, str) else given
+
+    @pydantic.model_validator(mode="after")
+    def _fits(self) -> "SidecarField":
+        if self.round is not None and self.type not in ("int", "float"):
+            raise ValueError("round is for int and float")
+        if self.round is not None and self.type == "int" and not self.round.is_integer():
+            raise ValueError("round of an int is a whole number")
+        if self.type != "str" and (self.values is not None or self.free):
+            raise ValueError("values and free are for str")
+        if self.type == "str" and (self.values is not None) == self.free:
+            raise ValueError("a str may hold a name: list the values that pass, or set free: true, not both")
+        return self
+
+
 class Metadata(Section):
     """What passes beside the pixels; everything else is dropped."""
 
-    sidecar_fields: dict[str, FieldType] = {}  # fields of the sample's .json that pass, and their types
+    sidecar_fields: dict[str, SidecarField] = {}  # fields of the sample's .json that pass
     members: dict[Literal["cls"], Literal["int"]] = {}  # text members that pass, and their types
 
 
@@ -225,6 +264,16 @@ class Config(Section):
     )
     # for tests and measurements only
 
+    @property
+    def two_passes(self) -> bool:
+        """Faces share surrogates, so all are looked at before any is replaced."""
+        return self.assignment.mode != "per-face" and self.anonymizer in ("surrogate", "ksame-pixel")
+
+    @property
+    def shared_looks(self) -> bool:
+        """Who shares a surrogate shares its looks."""
+        return self.two_passes and self.assignment.mode == "k-same" and self.assignment.looks == "shared"
+
     def digest(self) -> str:
         """SHA-256 (hex) of the whole configuration, defaults included."""
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
@@ -271,6 +320,11 @@ def parse(raw: dict[str, Any], where: str = "configuration") -> Config:
         )
     if below[0].startswith(below[1]) or below[1].startswith(below[0]):
         raise ConfigError(f"{where}: output must lie apart from input")
+    if config.assignment.subject in config.metadata.sidecar_fields:
+        raise ConfigError(
+            f"{where}: assignment.subject names the person, so metadata.sidecar_fields cannot let it pass: "
+            f"{config.assignment.subject}"
+        )
     return config
 
 
@@ -288,12 +342,17 @@ def _located(config: Config, where: str) -> Config:
     def optional(name: str, uri: str | None) -> str | None:
         return None if uri is None else place(name, uri)
 
+    def key(given: str | None) -> str | None:
+        return given if given is None or "://" in given else os.path.abspath(os.path.expanduser(given))
+
     models = {name: optional(f"models.{name}", getattr(config.models, name)) for name in ("cache", "mirror")}
     return config.model_copy(
         update={
             "input": config.input.model_copy(update={"uri": place("input.uri", config.input.uri)}),
             "output": config.output.model_copy(update={"uri": place("output.uri", config.output.uri)}),
             "state": place("state", config.state),
+            "state_key": key(config.state_key),
+            "signing": config.signing.model_copy(update={"key": key(config.signing.key)}),
             "gallery": optional("gallery", config.gallery),
             "models": config.models.model_copy(update=models),
         }
@@ -312,5 +371,6 @@ def _line(error: Any, where: str) -> str:
 def _known(path: list[str]) -> list[str]:
     model: Any = Config
     for name in path:
-        model = model.model_fields[name].annotation
+        section = hasattr(model, "model_fields")  # else a dict of sections
+        model = model.model_fields[name].annotation if section else get_args(model)[-1]
     return list(model.model_fields)

@@ -60,10 +60,14 @@ class Face:
     spare: Picture | None = None  # [S, S, 3] what stands in when the gate refuses the surrogate
     spare_mesh: NDArray[np.float32] | None = None  # [468, 3] pixels of the spare
     k: int = 0  # gallery identities averaged
-    surrogate_id: int = -1  # number of the surrogate in the assignment; -1: a draw of its own, or none
-    people: int = 0  # distinct people behind the surrogate; 0: not known
+    identities: NDArray[np.int32] | None = None  # [k] of the gallery, which the assignment appoints
+    surrogate_id: int = -1  # keyed hash of the identities that were averaged; -1: none were
+    wanted: NDArray[np.float32] | None = (
+        None  # [5] `align.EXPRESSION` of the surrogate; None: as the mesh has it
+    )
     sex: int = -1  # apparent: 1 male, 0 female, -1 not known
     age: float = float("nan")  # apparent, years
+    expression: str = ""  # of the source (`deid.privacy.audit.expression`); "": not looked at
     gate: str = ""  # "" before compositing, then a name of `records.GATE`
     status: str = ""  # "" before compositing, then "replaced" or "covered"
 

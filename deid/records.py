@@ -23,6 +23,9 @@ QUARANTINE = {
     "encode_failed": "the result could not be encoded",
 }
 
+# Of these, what is no fault of the input: the job could not make the picture safe, and dropped it.
+DROPPED = frozenset({"detector_failed", "cover_failed", "gate_failed", "encode_failed"})
+
 # What stands where a face was. The first four are the ladder, best first (`deid.surrogates.ladder`).
 ANONYMIZERS = {
     "surrogate": "a generated face with the person's pose and expression",
@@ -80,10 +83,12 @@ FACE = pa.struct(
         ("spare_size", pa.int32()),  # px
         ("spare_mesh", pa.binary()),  # float32[468, 3] in pixels of the spare
         ("k", pa.int32()),  # gallery identities averaged
-        ("surrogate_id", pa.int64()),  # number in the assignment; -1: a draw of its own, or none
-        ("people", pa.int64()),  # distinct people behind the surrogate; 0: not known
+        ("wanted", pa.binary()),  # float32[5] expression of the surrogate; empty: as the mesh has it
+        ("identities", pa.binary()),  # int32[k] of the gallery, as appointed; empty: none are
+        ("surrogate_id", pa.int64()),  # keyed hash of the identities that were averaged; -1: none were
         ("sex", pa.int8()),  # apparent: 1 male, 0 female, -1 not known
         ("age", pa.float32()),  # apparent, years; NaN: not known
+        ("expression", pa.string()),  # of the source: "", smiling, neutral, unknown
         ("gate", pa.string()),  # "" before `compose`, then a name of GATE
         ("status", pa.string()),  # "" before `compose`, then "replaced" or "covered"
     ]
@@ -121,6 +126,9 @@ PICTURE = pa.schema(
     ]
 )
 
+# What pass 1 returns: one row a unit whose faces are in the index.
+INDEXED = pa.schema([("unit", pa.int32()), ("faces", pa.int64()), ("embedded", pa.int64())])
+
 # What the writer returns: one row a committed unit.
 COMMIT = pa.schema(
     [
@@ -128,42 +136,71 @@ COMMIT = pa.schema(
         ("shard", pa.string()),  # object name below the output, random
         ("shard_bytes", pa.int64()),
         ("shard_sha256", pa.string()),
-        ("audit", pa.string()),
-        ("audit_bytes", pa.int64()),
-        ("audit_sha256", pa.string()),
         ("pictures_in", pa.int64()),
         ("pictures_out", pa.int64()),
-        ("pictures_quarantined", pa.int64()),
+        ("pictures_quarantined", pa.int64()),  # bad input
+        ("pictures_dropped", pa.int64()),  # could not be made safe
         ("faces", pa.int64()),
         ("replaced", pa.int64()),
         ("covered", pa.int64()),
         ("anonymizers", pa.list_(pa.struct([("name", pa.string()), ("faces", pa.int64())]))),
         ("gate", pa.list_(pa.struct([("name", pa.string()), ("faces", pa.int64())]))),
+        ("fields", pa.list_(pa.struct([("name", pa.string()), ("dropped", pa.int64())]))),
         ("quarantine", pa.list_(pa.struct([("record", pa.int64()), ("reason", pa.string())]))),
     ]
 )
 
-# The public table: one row a face. Nothing in it is a function of a source name, path, hash, time or position.
-AUDIT_VERSION = "2"
+
+def _texts(*names: str) -> list[pa.Field]:
+    return [pa.field(name, pa.string(), nullable=False) for name in names]
+
+
+# The public table: one row a face, and one a picture that was not let out, sorted by output_id. Nothing in it is a
+# function of a source name, path, hash, time or position; "*" is a value that was taken out for the sake of k.
+AUDIT_VERSION = "3"
 AUDIT = pa.schema(
-    [
-        pa.field(
-            "output_id", pa.string(), nullable=False
-        ),  # 128-bit keyed hash, hex: the key of the output sample
-        pa.field("face_id", pa.string(), nullable=False),  # 128-bit keyed hash, hex
-        pa.field("shard", pa.string(), nullable=False),  # output shard that holds it
-        pa.field("status", pa.string(), nullable=False),  # replaced | covered
-        pa.field("anonymizer", pa.string(), nullable=False),  # a name of ANONYMIZERS
-        pa.field(
-            "reason", pa.string(), nullable=False
-        ),  # "" or a code of COVER: why not the first rung of the ladder
-        pa.field("gate", pa.string(), nullable=False),  # a name of GATE
-        pa.field("k", pa.int32(), nullable=False),  # gallery identities averaged; 0 when covered
-        pa.field(
-            "face_height_band", pa.string(), nullable=False
-        ),  # px: "<20", "20-39", "40-79", "80-159", ">=160"
-    ],
+    _texts(
+        "output_id",  # 128-bit keyed hash, hex: the key of the output sample
+        "shard",  # output shard that holds it; "" where the picture was dropped
+        "status",  # replaced | covered | dropped
+        "anonymizer",  # a name of ANONYMIZERS
+        "k_class",  # band of the number of people who share the surrogate, "none": a draw of its own, or no surrogate
+        "sex",  # apparent: male | female | unknown
+        "age_band",  # apparent, years: "<18", "18-29", ..., or unknown
+        "expression",  # smiling | neutral | unknown
+        "face_size",  # height in px: "<20", "20-39", "40-79", "80-159", ">=160"
+    ),
     metadata={"deid.audit.version": AUDIT_VERSION},
+)
+
+# The same before anything is taken out, with what is never published: it stays in the encrypted state.
+AUDIT_RAW = pa.schema(
+    [
+        *AUDIT,
+        *_texts(
+            "reason",  # "" or a code of COVER: why not the first rung of the ladder
+            "gate",  # a name of GATE
+        ),
+        pa.field("position", pa.int32(), nullable=False),  # of the picture in its unit
+        pa.field("number", pa.int32(), nullable=False),  # of the face in its picture; -1: a dropped picture
+        pa.field(
+            "surrogate_id", pa.int64(), nullable=False
+        ),  # what replaced the face, -1: nothing that is shared
+    ],
+    metadata={"deid.audit_raw.version": AUDIT_VERSION},
+)
+
+# The public counts of a run, one row a value.
+SUMMARY_VERSION = "1"
+SUMMARY = pa.schema(
+    [
+        *_texts(
+            "name",  # what is counted: a column of AUDIT, reason, gate, or counts, rows, suppressed
+            "value",
+        ),
+        pa.field("faces", pa.int64(), nullable=False),  # faces, or what `value` says
+    ],
+    metadata={"deid.summary.version": SUMMARY_VERSION},
 )
 
 _BANDS = ((20, "<20"), (40, "20-39"), (80, "40-79"), (160, "80-159"))

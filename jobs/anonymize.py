@@ -2,10 +2,10 @@
 
 import argparse
 import json
-import logging
 import sys
 
 from deid import config as configuration
+from deid import log
 from deid.errors import DeidError
 from deid.pipeline import run
 
@@ -14,13 +14,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="De-identify the shards that a configuration names.")
     parser.add_argument("config", help="YAML configuration; see configs/")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    log.setup()
     try:
-        result = run.run(configuration.load(arguments.config))
+        config = configuration.load(arguments.config)
+        log.set_debug(config, False)
+        result = run.run(config)
     except DeidError as error:
         print(f"deid: {error}", file=sys.stderr)
         return error.exit_code
-    print(json.dumps({"run": result.run, "output": result.output, **result.manifest["counts"]}))
+    told = {name: getattr(result, name) for name in ("run", "output", "public_key", "quarantine")}
+    print(json.dumps(told | result.manifest["counts"]))
     return 0
 
 

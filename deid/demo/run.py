@@ -123,6 +123,7 @@ def _table(corpus: Corpus, result: RunResult, measured: Measured, seconds: float
         "pictures in": counts["pictures_in"],
         "pictures out": counts["pictures_out"],
         "quarantined": counts["pictures_quarantined"],
+        "dropped": counts["pictures_dropped"],
         "faces, ground truth": corpus.faces,
         "found at IoU 0.4": f"{found.found} ({found.recall:.1%})",
         "faces replaced": counts["replaced"],

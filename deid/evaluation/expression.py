@@ -13,6 +13,7 @@ from deid.interfaces import Picture
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 SIDE = 64  # px, of the network's input
+SMILING = 0.0172  # `smile` above it is a smile: `threshold` of the clear pictures, benchmarks/RESULTS.md
 REACH = 0.9  # side of the crop over the longer side of the mesh
 
 

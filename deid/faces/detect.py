@@ -4,7 +4,6 @@ Source: Xu, Yan, Yang, Li et al. 2020, "CenterFace: Joint Face Detection and Ali
 """
 
 import itertools
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,11 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
+from deid import log as logs
 from deid.errors import ConfigError
 from deid.interfaces import Detections, Picture
 
-log = logging.getLogger(__name__)
+log = logs.logger(__name__)
 
 Network = Callable[[NDArray[np.float32]], Sequence[NDArray[np.float32]]]  # [1, 3, H, W] to the four outputs
 

@@ -1,14 +1,20 @@
 """Ray: joined where an address says so, started on this machine otherwise; and the settings of Ray Data."""
 
+import collections
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import ray
 
 from deid.config import Cluster
 from deid.errors import StorageError
+from deid.pipeline.shield import shielded
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
 # Ray's accelerator variables and usage reports have no place in a job that must not call out.
 _ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -48,3 +54,16 @@ def configure(cluster: Cluster) -> None:
     context.enable_rich_progress_bars = True
     context.use_ray_tqdm = False
     context.print_on_execution_start = False
+
+
+def spread(function: Callable[[Argument], Result], arguments: Iterable[Argument]) -> Iterator[Result]:
+    """`map` as Ray tasks, results in order, few more at work than the cluster has CPUs."""
+    task = ray.remote(shielded("gather")(function))
+    most = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+    flying: collections.deque[Any] = collections.deque()
+    for argument in arguments:
+        if len(flying) == most:
+            yield ray.get(flying.popleft())
+        flying.append(task.remote(argument))
+    while flying:
+        yield ray.get(flying.popleft())

@@ -1,9 +1,8 @@
 """The last stage before the writer: surrogates into their places, the gate's second look, encoding."""
 
-import logging
-
 import pyarrow as pa
 
+from deid import log as logs
 from deid.config import Config
 from deid.errors import FaceError
 from deid.gallery import store as gallery_store
@@ -11,19 +10,25 @@ from deid.interfaces import Picture
 from deid.pipeline import parts, rows
 from deid.pipeline.guard import attempt
 from deid.pipeline.rows import Row
+from deid.pipeline.shield import shielded
 from deid.privacy import gate
 from deid.privacy.gate import Gate
 from deid.shards import pictures
 from deid.surrogates import composite
 
-log = logging.getLogger(__name__)
+log = logs.logger(__name__)
 
 
 class Compose:
-    """Put the surrogates in place, cover what has none, check the result, encode; the source ends here."""
+    """Put the surrogates in place, cover what has none, check the result, encode; the source ends here.
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    Args:
+        run: the run's random id, for logs.
+    """
+
+    @shielded("compose")
+    def __init__(self, config: Config, run: str = "") -> None:
+        self.config, self.run = config, run
         self.gate = self.build(config) if config.gate.enabled else None
 
     @staticmethod
@@ -39,6 +44,7 @@ class Compose:
             config.gate.score,
         )
 
+    @shielded("compose")
     def __call__(self, table: pa.Table) -> pa.Table:
         items = rows.from_table(table)
         for row in items:

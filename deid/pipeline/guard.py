@@ -1,23 +1,26 @@
 """The one place where an exception of a replaceable part becomes a failed item instead of a failed run."""
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
+
+from deid import log as logs
+from deid.pipeline.shield import place
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-log = logging.getLogger(__name__)
+log = logs.logger(__name__)
 
 
 def attempt(stage: str, call: Callable[[], Result]) -> Result | None:
-    """What `call` returns, or None when it raised. Only the kind of the exception is logged: its text may name
-    the source."""
-    try:
-        return call()
-    except Exception as error:  # noqa: BLE001 - fail closed: whatever a part raises, the item fails and the run goes on
-        log.warning("stage %s: %s", stage, type(error).__name__)
-        return None
+    """What `call` returns, or None when it raised. Only the kind of the exception and the lines of our own code are
+    logged: its text may name the source."""
+    with logs.context(stage=stage):
+        try:
+            return call()
+        except Exception as error:  # noqa: BLE001 - fail closed: whatever a part raises, the item fails and the run goes on
+            log.warning("%s at %s%s", type(error).__name__, place(error), logs.detail(error))
+            return None
 
 
 def attempt_batch(

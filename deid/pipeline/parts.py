@@ -1,7 +1,6 @@
 """The replaceable parts that a configuration names, built on the machine that uses them."""
 
 import importlib
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,6 @@ from deid.models.store import Store
 
 if TYPE_CHECKING:
     from deid.faces.segmenter import HeadSegmenter
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,11 @@
 """The plan of a run: every record of every input shard, and the units that they are drawn into."""
 
-import io
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import ray.data
 from numpy.typing import NDArray
 
@@ -15,8 +13,9 @@ from deid.config import Config
 from deid.errors import InputError
 from deid.gallery import store as gallery_store
 from deid.pipeline import parts
-from deid.privacy import gate, keys
-from deid.shards import storage, webdataset
+from deid.pipeline.shield import shielded
+from deid.privacy import gate, keys, vault, wrapping
+from deid.shards import storage, tables, webdataset
 from deid.surrogates import match
 
 
@@ -58,6 +57,7 @@ class Plan:
 def check(config: Config) -> None:
     """Stop (ConfigError, ModelError) for everything that can be known to be wrong before any work is done."""
     parts.check(config)
+    wrapping.kind(config.state_key)
     gallery = gallery_store.load(config.gallery)
     match.check(config.match, gallery)
     gate.margin(config.gate, gallery)
@@ -83,7 +83,17 @@ def make(config: Config, secret: bytes) -> Plan:
     scanned = dataset.map_batches(
         _scan, batch_size=None, batch_format="pyarrow", num_cpus=config.stages.io_cpus
     )
-    records = arrow(scanned, webdataset.INDEX).sort_by([("uri", "ascending"), ("offset", "ascending")])
+    return drawn(config, secret, arrow(scanned, webdataset.INDEX))
+
+
+def again(config: Config, secret: bytes) -> Plan:
+    """The plan of a repeatable run, made a second time and without Ray: for measurements."""
+    return drawn(config, secret, _scan(pa.Table.from_pylist([vars(entry) for entry in shards(config)])))
+
+
+def drawn(config: Config, secret: bytes, index: pa.Table) -> Plan:
+    """Units drawn from rows of `webdataset.INDEX`."""
+    records = index.sort_by([("uri", "ascending"), ("offset", "ascending")])
     usable = np.flatnonzero(np.asarray(pc.equal(records["reason"], "")))
     return Plan(records, usable[keys.permutation(secret, len(usable))], config.unit_size)
 
@@ -94,6 +104,7 @@ def arrow(dataset: ray.data.Dataset, schema: pa.Schema) -> pa.Table:
     return pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])
 
 
+@shielded("scan")
 def _scan(objects: pa.Table) -> pa.Table:
     tables = [webdataset.scan(storage.Object(**row)) for row in objects.to_pylist()]
     return pa.concat_tables([webdataset.INDEX.empty_table(), *tables])
@@ -109,10 +120,13 @@ def quarantine(plan: Plan, commits: pa.Table) -> pa.Table:
     return pa.table({"shard": chosen["uri"], "key": chosen["key"], "reason": pa.array(reasons, pa.string())})
 
 
-def to_bytes(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
+def quarantined(uri: str, state_key: str | None) -> pa.Table:
+    """The list that `run` kept below `uri` under the state key: shard, key and reason of what did not go out.
+
+    Raises:
+        ConfigError, StateError: it is another key, or there is no such list.
+    """
+    return tables.from_bytes(vault.open(uri, state_key).get("quarantine"))
 
 
 def anonymizer(config: Config) -> str:
@@ -139,6 +153,17 @@ def _region(config: Config) -> str:
     return f"head, of the {match.alike} most alike, corrected {match.corrections} times; else {outline}"
 
 
+def _assignment(config: Config) -> str:
+    if not config.two_passes:
+        return "per-face, in one pass: no surrogate is shared"
+    options = config.assignment
+    people = f"people by {'their faces' if options.subject is None else 'subject'}, two passes"
+    if options.mode == "keyed-random":
+        return f"keyed-random, {people}: a pseudonym a person"
+    return f"k-same, at least {options.k} people a surrogate, {options.looks} looks, {people}"
+
+
+@shielded("plan")
 def describe(config: Config) -> dict[str, Any]:
     """What a run would do, from a listing alone."""
     check(config)
@@ -152,7 +177,8 @@ def describe(config: Config) -> dict[str, Any]:
         "models": ", ".join([*parts.models_of(config), *parts.packaged_of(config)]),
         "detector": config.detector.name,
         "anonymizer": anonymizer(config),
-        "match": f"{config.match.method}, k {config.match.k}, margin {config.match.margin}",
+        "assignment": _assignment(config),
+        "match": f"{config.match.method}, the mean of {config.match.k} identities, margin {config.match.margin}",
         "region": _region(config),
         "gate": _gate(config),
         "unit": f"{config.unit_size} pictures a shard",

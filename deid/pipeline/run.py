@@ -1,42 +1,50 @@
-"""One run: plan, the stages on Ray Data, commits gathered, counts balanced, manifest written last."""
+"""One run: plan, passes, counts balanced, audit released, state destroyed, manifest signed and written last."""
 
 import collections
 import hashlib
-import logging
 import re
 import secrets
 import time
 from dataclasses import dataclass
 from typing import Any
 
-import ray.data
-from ray.data import ActorPoolStrategy, Dataset
+import pyarrow as pa
+import ray.exceptions
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from deid import log as logs
 from deid import records
-from deid.config import Config, Stage
+from deid.config import Config
 from deid.errors import ConfigError, DeidError, PromiseError, StorageError
 from deid.gallery import store as gallery_store
 from deid.models.store import Store
-from deid.pipeline import cluster, parts
+from deid.pipeline import cluster, parts, publish
 from deid.pipeline import plan as planning
-from deid.pipeline.compose import Compose
-from deid.pipeline.plan import Plan
-from deid.pipeline.source import UnitSource
-from deid.pipeline.stages import Analyse, Generate
-from deid.pipeline.write import WriteUnit
+from deid.pipeline.passes import Passes
+from deid.pipeline.publish import Done
 from deid.privacy import manifest as manifests
-from deid.shards import storage
+from deid.privacy import seal, shred, vault
+from deid.privacy.check import Count
+from deid.shards import storage, tables
 
-log = logging.getLogger(__name__)
+log = logs.logger(__name__)
+
+REPAIRS = 3  # rounds in which surrogates that too few people share are taken back
 
 
 @dataclass(frozen=True)
 class RunResult:
     run: str  # random id, hex
     output: str  # URI of the run's folder
-    state: str  # URI of the run's state, for the operator alone
+    quarantine: (
+        str | None
+    )  # URI of the list of what did not go out, for the operator alone; None: no key to keep it under
     manifest: dict[str, Any]
-    seconds: float  # of the stages alone, without planning and Ray's start
+    public_key: str  # hex, of the manifest's signature
+    seconds: float  # of the passes alone, without planning and Ray's start
+    sources: list[
+        dict[str, str]
+    ]  # shard, key and reason of what did not go out; empty unless the run was a local debug run
 
 
 def secret_of(config: Config) -> bytes:
@@ -53,67 +61,124 @@ def run(config: Config) -> RunResult:
         DeidError: each kind with its own exit code; see `deid.errors`.
     """
     planning.check(config)
+    private = seal.new_key() if config.signing.key is None else seal.load_private(config.signing.key)
     secret, name = secret_of(config), secrets.token_hex(8)
-    output, state = storage.join(config.output.uri, name), storage.join(config.state, name)
-    with cluster.session(config.cluster):
-        cluster.configure(config.cluster)
-        try:
+    output = storage.join(config.output.uri, name)
+    state = vault.create(storage.join(config.state, name), config.state_key)
+    try:
+        with cluster.session(config.cluster):
+            cluster.configure(config.cluster)
             plan = planning.make(config, secret)
-            storage.write_bytes(storage.join(state, "plan.parquet"), planning.to_bytes(plan.records))
             begun = time.perf_counter()
-            commits = records.COMMIT.empty_table()
-            if plan.units:
-                commits = planning.arrow(stages(config, plan, secret, output), records.COMMIT)
+            done = _passes(Passes(config, plan, state, secret, output, name))
             seconds = time.perf_counter() - begun
-        except ray.exceptions.RayError as error:
-            raise _foreseen(error) from None
-    quarantine = planning.quarantine(plan, commits)
-    storage.write_bytes(storage.join(state, "quarantine.parquet"), planning.to_bytes(quarantine))
-    sums = manifests.counts(commits, len(plan.order), len(plan.refused))
-    reasons = dict(sorted(collections.Counter(quarantine["reason"].to_pylist()).items()))
-    fraction = sums["pictures_quarantined"] / max(1, sums["pictures_in"])
+        quarantine = planning.quarantine(plan, done.commits)
+        kept = _keep(config, name, quarantine)
+        sums = manifests.counts(done.commits, len(plan.order), len(plan.refused))
+        reasons = dict(sorted(collections.Counter(quarantine["reason"].to_pylist()).items()))
+        _check_limits(config, sums, reasons, kept)
+        objects, people = publish.publish(config, output, state, done, sums)
+        signed = _sealed(config, name, state, private, done, objects, sums, reasons, people)
+        storage.write_bytes(storage.join(output, "manifest.json"), manifests.to_bytes(signed))
+    except BaseException as error:  # noqa: BLE001 - whatever it is, nothing stays behind
+        _clean(output, state)
+        raise _foreseen(error) if isinstance(error, ray.exceptions.RayError) else error from None
+    sources = quarantine.to_pylist() if logs.debugging() else []
+    return RunResult(name, output, kept, signed, seal.public_hex(private.public_key()), seconds, sources)
+
+
+def _clean(output: str, state: vault.Vault) -> None:
+    """After a run that failed: nothing of it stays. What ended it is what the user is told; what stays, too."""
+    try:
+        shred.everything(output)
+    except DeidError:
+        log.error("the run failed, and its output could not be deleted: delete its folder by hand")
+    try:
+        state.destroy()
+    except DeidError:
+        log.error("the run failed, and its state could not be deleted: delete its folder by hand")
+
+
+def _sealed(
+    config: Config,
+    name: str,
+    state: vault.Vault,
+    private: Ed25519PrivateKey,
+    done: Done,
+    objects: list[dict[str, Any]],
+    sums: dict[str, int],
+    reasons: dict[str, int],
+    people: dict[str, Any],
+) -> dict[str, Any]:
+    """The signed manifest; it attests that the state is destroyed."""
+    models, destruction = model_hashes(config), state.destroy()
+    fields = publish.fields_dropped(done.commits)
+    built = manifests.build(
+        config, name, done.commits, objects, sums, reasons, models, people, destruction, fields
+    )
+    return seal.sign(built, private)
+
+
+def _passes(passes: Passes) -> Done:
+    """All passes, until every surrogate that went out is shared by k people.
+
+    Raises:
+        PromiseError: fewer than k people, or a surrogate could not be taken back.
+    """
+    config, units = passes.config, passes.plan.units
+    if not units:
+        none = Count(config.assignment.k, {}) if config.assignment.mode == "k-same" else None
+        return Done(records.COMMIT.empty_table(), count=none)
+    if not config.two_passes:
+        return Done(passes.replace())
+    passes.index()
+    surrogates, persons = passes.assign()
+    commits = passes.replace(surrogates)
+    if config.assignment.mode != "k-same":
+        return Done(commits, persons=persons)
+    withheld = set[int]()
+    for turn in range(REPAIRS + 1):
+        count = publish.recount(config, passes.vault, units)
+        if not count.short:
+            return Done(commits, surrogates, count, persons, len(withheld))
+        if turn == REPAIRS:
+            break
+        withheld |= count.short
+        log.warning("%d surrogates are taken back", len(count.short))
+        wearing = publish.wearing(passes.vault, units, count.short)
+        commits = publish.renewed(commits, passes.replace(surrogates, wearing, withheld))
+    raise PromiseError(
+        f"assignment.k: {len(count.short)} surrogates are still shared by fewer than {count.k} people; nothing is "
+        "released. Run again"
+    )
+
+
+def _check_limits(config: Config, sums: dict[str, int], reasons: dict[str, int], kept: str | None) -> None:
+    """Raises PromiseError when too much did not go out."""
+    where = (
+        f"deid quarantine {kept} --state-key ... lists them"
+        if kept
+        else "with a state_key, a list of them is kept"
+    )
     damaged, most = reasons.get("shard_damaged", 0), config.limits.max_damaged_shards
     if most is not None and damaged > most:
+        raise PromiseError(f"{damaged} shards are damaged, limits.max_damaged_shards allows {most}; {where}")
+    lost = sums["pictures_quarantined"] + sums["pictures_dropped"]
+    if lost / max(1, sums["pictures_in"]) > config.limits.max_quarantine_fraction:
+        named = ", ".join(f"{reason} {times}" for reason, times in reasons.items())
         raise PromiseError(
-            f"{damaged} shards are damaged, limits.max_damaged_shards allows {most}; which, and from where on, "
-            f"is in quarantine.parquet below {state}"
+            f"{lost} of {sums['pictures_in']} pictures are in quarantine or were dropped ({named}), more than "
+            f"limits.max_quarantine_fraction allows; {where}"
         )
-    if fraction > config.limits.max_quarantine_fraction:
-        raise PromiseError(
-            f"{sums['pictures_quarantined']} of {sums['pictures_in']} pictures are in quarantine, more than "
-            f"limits.max_quarantine_fraction allows; the reasons are in quarantine.parquet below {state}"
-        )
-    manifest = manifests.build(config, name, commits, sums, reasons, model_hashes(config))
-    storage.write_bytes(storage.join(output, "manifest.json"), manifests.to_bytes(manifest))
-    return RunResult(name, output, state, manifest, seconds)
 
 
-def stages(config: Config, plan: Plan, secret: bytes, output: str) -> Dataset:
-    """The lazy dataset whose rows are the commits (`records.COMMIT`)."""
-    source = UnitSource(plan, config.metadata)
-    dataset = ray.data.read_datasource(
-        source, override_num_blocks=plan.units, ray_remote_args={"num_cpus": config.stages.io_cpus}
-    )
-    dataset = _actors(dataset, Analyse, config.stages.analyse, config)
-    dataset = _actors(dataset, Generate, config.stages.generate, config, secret)
-    dataset = _actors(dataset, Compose, config.stages.compose, config)
-    writer = WriteUnit(output, secret, len(plan.order), config.unit_size)
-    return dataset.map_batches(
-        writer.__call__, batch_size=None, batch_format="pyarrow", num_cpus=config.stages.io_cpus
-    )
-
-
-def _actors(dataset: Dataset, stage: type, options: Stage, *arguments: Any) -> Dataset:
-    pool = ActorPoolStrategy(min_size=options.actors, max_size=options.max_actors or options.actors)
-    return dataset.map_batches(
-        stage,
-        fn_constructor_args=arguments,
-        compute=pool,
-        batch_size=None,
-        batch_format="pyarrow",
-        num_cpus=options.cpus,
-        num_gpus=options.gpus or None,
-    )
+def _keep(config: Config, name: str, quarantine: pa.Table) -> str | None:
+    """Where the list of what did not go out is kept for the operator, under the state key; None where there is none."""
+    if config.state_key is None or not len(quarantine):
+        return None
+    uri = storage.join(config.state, f"{name}-quarantine")
+    vault.create(uri, config.state_key).put("quarantine", tables.to_bytes(quarantine))
+    return uri
 
 
 def _foreseen(error: ray.exceptions.RayError) -> Exception:
@@ -121,8 +186,6 @@ def _foreseen(error: ray.exceptions.RayError) -> Exception:
     kinds, found = _kinds(DeidError), re.findall(r"^deid\.[\w.]*?(\w+): (.*)$", str(error), re.MULTILINE)
     if found and found[-1][0] in kinds:
         return kinds[found[-1][0]](found[-1][1])
-    if "UserCodeException" in type(error).__name__:
-        return error  # a bug: with its traceback, exit code 1
     if isinstance(error, ray.exceptions.GetTimeoutError):
         return ConfigError(
             "stages, cluster.wait_for_actors_s: the cluster could not place the actors in time; "

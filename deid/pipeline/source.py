@@ -1,7 +1,10 @@
-"""Units as a Ray Data source: one read task a unit, each fetching its own random draw of records."""
+"""Units as a Ray Data source: one read task a unit, each fetching its own random draw of records.
 
-from collections.abc import Callable, Iterable
-from typing import Any
+In the second of two passes the task also recalls what the first saw of them.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from ray.data import Datasource, ReadTask
@@ -9,31 +12,51 @@ from ray.data.block import BlockMetadata
 
 from deid import records
 from deid.config import Metadata
+from deid.pipeline import rows
 from deid.pipeline.plan import Plan
-from deid.pipeline.read import read_unit
+from deid.pipeline.read import Subject, read_unit
+
+if TYPE_CHECKING:
+    from deid.pipeline.appoint import Recall
 
 
 class UnitSource(Datasource):
-    def __init__(self, plan: Plan, metadata: Metadata) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        metadata: Metadata,
+        subject: Subject | None = None,
+        recall: "Recall | None" = None,
+        units: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
-        self.plan, self.metadata = plan, metadata
+        self.plan, self.metadata, self.subject, self.recall = plan, metadata, subject, recall
+        self.units = range(plan.units) if units is None else units
 
     def estimate_inmemory_data_size(self) -> int:
         return self.plan.bytes
 
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
         """One task a unit, whatever parallelism is asked for."""
-        return [self._task(unit) for unit in range(self.plan.units)]
+        return [self._task(unit) for unit in self.units]
 
     def _task(self, unit: int) -> ReadTask:
         wanted = self.plan.unit(unit)
         size = sum(wanted["size"].to_pylist())
         metadata = BlockMetadata(len(wanted), size, None, None)
-        return ReadTask(_reader(wanted, unit, self.metadata), metadata, schema=records.PICTURE)
+        read = _reader(wanted, unit, self.metadata, self.subject, self.recall)
+        return ReadTask(read, metadata, schema=records.PICTURE)
 
 
-def _reader(wanted: pa.Table, unit: int, metadata: Metadata) -> Callable[[], Iterable[pa.Table]]:
+def _reader(
+    wanted: pa.Table, unit: int, metadata: Metadata, subject: Subject | None, recall: "Recall | None"
+) -> Callable[[], Iterable[pa.Table]]:
     def read() -> Iterable[pa.Table]:
-        yield read_unit(wanted, unit, metadata)
+        table = read_unit(wanted, unit, metadata, subject)
+        if recall is not None:
+            items = rows.from_table(table)
+            recall(unit, items)
+            table = rows.to_table(items)
+        yield table
 
     return read

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from deid.config import Config
 from deid.errors import ConfigError, FaceError, PictureError
-from deid.faces.align import pose
+from deid.faces.align import expression, pose
 from deid.faces.appearance import hidden, looks
 from deid.faces.mesh import as_detection
 from deid.faces.segment import head_chip
@@ -23,12 +23,16 @@ from deid.pipeline import parts, rows
 from deid.pipeline.guard import attempt, attempt_batch
 from deid.pipeline.identities import Identities
 from deid.pipeline.rows import Row
+from deid.pipeline.shield import shielded
+from deid.privacy import audit, keys
 from deid.shards import pictures
-from deid.surrogates import composite, ksame, ladder, masks, match
-from deid.surrogates.steering import Seen, Steering, Style
+from deid.surrogates import composite, ksame, ladder, masks, match, mimic
+from deid.surrogates.match import UNKNOWN
+from deid.surrogates.steering import HIDDEN, Seen, Steering, Style
 
 MESH_SCORE = 0.5  # below it the mesh is not trusted
 DRAWS = 3  # of identities at most, until a trial shows a face that nothing covers
+PLAINER = (0.6, 0.3, 0.0)  # shares of the steering that are tried where its face is covered
 TRIAL_SIDE = 128  # px of the pictures by which a style is corrected
 RENDER_SIZES = (64, 128, 256, 512, 1024)  # px; a surrogate travels at the least of them that covers its face
 DRAWN_SIZES = (128, 256, 512, 1024)  # px; a surrogate is drawn at the least of them that covers its face
@@ -36,16 +40,22 @@ NEARLY = 0.8  # share of the pixels of its place with which a surrogate is sharp
 
 
 class Analyse:
-    """Decode, detect, mesh, embed, and take heads apart."""
+    """Decode, detect, mesh, embed, and take heads apart.
 
-    def __init__(self, config: Config) -> None:
+    Args:
+        run: the run's random id, for logs.
+    """
+
+    @shielded("analyse")
+    def __init__(self, config: Config, run: str = "") -> None:
         stage = config.stages.analyse
-        self.config, self.batch = config, stage.batch_size
+        self.config, self.batch, self.run = config, stage.batch_size, run
         self.detector = parts.build(config, "detector", stage)
         self.mesher = parts.build(config, "mesher", stage)
         self.embedder = parts.build(config, "embedder", stage)
         self.segmenter = parts.segmenter(config, stage)
 
+    @shielded("analyse")
     def __call__(self, table: pa.Table) -> pa.Table:
         items = rows.from_table(table)
         live = [row for row in items if not row.reason]
@@ -123,13 +133,21 @@ class Analyse:
 
 class Generate:
     """Match each face with the gallery and render what its rung of the ladder asks for; a failure leads one rung
-    down."""
+    down.
 
-    def __init__(self, config: Config, secret: bytes) -> None:
+    Args:
+        run: the run's random id, for logs.
+    """
+
+    @shielded("generate")
+    def __init__(self, config: Config, secret: bytes, run: str = "") -> None:
         stage = config.stages.generate
-        self.config, self.batch = config, stage.batch_size
+        self.config, self.batch, self.run = config, stage.batch_size, run
         self.gallery = gallery_store.load(config.gallery)
         self.identities = Identities(self.gallery, config.match, secret, parts.attributes(config))
+        self.appointed = config.two_passes  # who gets which identities is settled: they stay, whatever fails
+        self.shared = config.shared_looks  # nothing but pose and expression is to tell who it is
+        self.secret = secret
         self.steering = Steering(self.gallery, config.match.corrections)
         self.generator = parts.build(config, "generator", stage)
         self.segmenter = parts.segmenter(config, stage)
@@ -142,6 +160,7 @@ class Generate:
                 "gallery: its styles are not those of the configured generator; build one with it"
             )
 
+    @shielded("generate")
     def __call__(self, table: pa.Table) -> pa.Table:
         items = rows.from_table(table)
         for face in (face for row in items for face in row.faces):
@@ -155,6 +174,11 @@ class Generate:
         """Put a face on its first rung."""
         if not masks.agrees(face):
             face.mesh, face.mesh_score = None, 0.0
+        if face.embedding is not None and not self.appointed:
+            face.sex, face.age = self.identities.apparent(face.embedding)
+        face.expression = audit.expression(face.mesh)
+        if self.shared and face.mesh is not None:
+            face.wanted = mimic.levelled(expression(face.mesh))
         yaw, pitch, _ = pose(face.mesh) if face.mesh is not None else (0.0, 0.0, 0.0)
         face.anonymizer, reason = ladder.start(
             self.config.anonymizer, self.config.ladder, face.height, face.mesh_score, yaw, pitch
@@ -212,17 +236,32 @@ class Generate:
         """Style [style_dim] of the surrogate: the equal-weight mean of k gallery identities, and at the first rung
         steered."""
         face = row.faces[number]
-        for draw in range(DRAWS):
-            indices = self.chosen(row, number, draw)
-            blended = self.steering.control.blend(self.gallery.styles[indices], self.gallery.mean_style)
+        male = float("nan") if face.sex == UNKNOWN else float(face.sex)
+        for draw in range(1 if self.appointed else DRAWS):
+            blended = self.blended(self.chosen(row, number, draw))
             if face.anonymizer != "surrogate":
                 return blended
-            style, sound = self.steering.follow(
-                blended, face, self.seen, *self.identities.likely(face.embedding)
-            )
+            style, sound = self.steering.follow(blended, face, self.seen, male, face.age)
             if sound:
                 break
+        return self.plainer(blended, style) if self.appointed and not sound else style
+
+    def blended(self, indices: match.Indices) -> Style:
+        return self.steering.control.blend(self.gallery.styles[indices], self.gallery.mean_style)
+
+    def plainer(self, blended: Style, style: Style) -> Style:
+        """A style on the way back from the steered to the blended one, whose face nothing covers: its identities are
+        appointed, so no others can be drawn."""
+        for share in PLAINER:
+            tried = np.asarray(blended + np.float32(share) * (style - blended), np.float32)
+            if self.sound(tried):
+                return tried
         return style
+
+    def sound(self, style: Style) -> bool:
+        """A trial rendering shows a face, and nothing covers it."""
+        seen = attempt("trial", partial(self.trial, style))
+        return seen is not None and seen.hidden < HIDDEN
 
     def seen(self, style: Style) -> Seen:
         """What a style's face looks like, rendered small.
@@ -269,7 +308,10 @@ class Generate:
         def call(row: Row, number: int, face: Face) -> bool:
             if face.mesh is None:
                 raise FaceError("generate_failed")
-            indices = self.identities.spare(face, row.unit, row.position, number).tolist()
+            if self.appointed:  # another rung, the same identities: nothing that fewer people share
+                indices = self.chosen(row, number).tolist()
+            else:
+                indices = self.identities.spare(face, row.unit, row.position, number).tolist()
             face.spare, face.spare_mesh = self.gallery_faces.average(indices, face.mesh, ksame.SIDES[0] / 2)
             return True
 
@@ -279,9 +321,19 @@ class Generate:
                     attempt("spare", partial(call, row, number, face))
 
     def chosen(self, row: Row, number: int, draw: int = 0) -> match.Indices:
-        """The gallery identities [k] of a face, in its first or a later draw."""
+        """The gallery identities [k] of a face: those appointed to it, else of its first or a later draw.
+
+        Raises:
+            FaceError: none are appointed, or could be drawn.
+        """
         face = row.faces[number]
-        indices = self.identities.of(face, row.unit, row.position, number, draw)
+        if not self.appointed:
+            indices = self.identities.of(face, row.unit, row.position, number, draw)
+        elif face.identities is None:
+            raise FaceError("match_failed")
+        else:
+            indices = face.identities.astype(np.int64)
+            face.surrogate_id = keys.surrogate_id(self.secret, indices)
         face.k = len(indices)
         return indices
 

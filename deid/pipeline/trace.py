@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from deid.config import Config
 from deid.errors import ConfigError
 from deid.interfaces import Picture
-from deid.pipeline.plan import Plan
+from deid.pipeline import plan as planning
 from deid.pipeline.run import RunResult, secret_of
 from deid.privacy import keys
 from deid.shards import pictures, storage, webdataset
@@ -47,9 +45,8 @@ def pairs(config: Config, result: RunResult) -> Iterator[Pair]:
     if config.seed is None:
         raise ConfigError("seed: only a repeatable run can be traced, and only a measurement should be one")
     secret = secret_of(config)
-    table = pq.read_table(io.BytesIO(storage.read_bytes(storage.join(result.state, "plan.parquet"))))
-    usable = np.flatnonzero(np.asarray(pc.equal(table["reason"], "")))
-    plan = Plan(table, usable[keys.permutation(secret, len(usable))], config.unit_size)
+    plan = planning.again(config, secret)
+    table = plan.records
     names = {
         int(number): keys.output_id(secret, unit, position)
         for unit in range(plan.units)

@@ -6,7 +6,6 @@ again. What is found where the result still shows the source was missed before: 
 what the last of them refuses is covered with grey, and that needs no look.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deid import config
+from deid import log as logs
 from deid.errors import ConfigError
 from deid.faces.merge import chosen, overlaps
 from deid.interfaces import Detections, Detector, Embedder, Face, Gallery, Mesher, Picture
 from deid.surrogates import ladder
 
-log = logging.getLogger(__name__)
+log = logs.logger(__name__)
 
 IOU = 0.3  # from which a detection on the result is looked at as a face of the source
 CORE = 0.5  # sides of a detection's core, in its own
@@ -117,7 +117,8 @@ class Gate:
             for row, face in zip(apart, faces, strict=True):
                 row[:] = np.linalg.norm(vectors - np.asarray(face.embedding, np.float64), axis=1)
         except Exception as error:  # noqa: BLE001 - fail closed: what was not compared is covered
-            log.warning("stage gate: %s", type(error).__name__)
+            with logs.context(stage="gate"):
+                log.warning("%s", type(error).__name__)
             apart[:] = np.nan
         return apart
 

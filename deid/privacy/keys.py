@@ -6,11 +6,13 @@ and nobody without the secret can compute or invert one.
 
 import hashlib
 import hmac
+import unicodedata
 
 import numpy as np
 from numpy.typing import NDArray
 
 ID_BYTES = 16
+Scalar = str | int | float | bool
 
 
 def _derive(secret: bytes, label: str, message: bytes = b"") -> bytes:
@@ -34,9 +36,32 @@ def face_id(secret: bytes, unit: int, position: int, face: int) -> str:
     return _derive(secret, "deid/face-id", _numbers(unit, position, face))[:ID_BYTES].hex()
 
 
-def shard_name(secret: bytes, unit: int) -> str:
-    """Base name of a unit's output shard: 32 hex characters, without an extension."""
-    return _derive(secret, "deid/shard-name", _numbers(unit))[:ID_BYTES].hex()
+def shard_name(secret: bytes, unit: int, content: bytes) -> str:
+    """Base name of a unit's output shard with this hash of its content: 32 hex characters, without an extension."""
+    return _derive(secret, "deid/shard-name", _numbers(unit) + content)[:ID_BYTES].hex()
+
+
+def surrogate_id(secret: bytes, identities: NDArray[np.integer]) -> int:
+    """Number of a set of gallery identities, 0 to 2^63 - 1."""
+    return (
+        int.from_bytes(_derive(secret, "deid/surrogate", _numbers(*sorted(identities.tolist())))[:8], "big")
+        >> 1
+    )
+
+
+def subject(secret: bytes, value: Scalar) -> bytes:
+    """What stands for a person's name in a run: 16 bytes.
+
+    17, 17.0, "17" and " 17 " are one person, and so are the composed and decomposed forms of a letter (Unicode, NFC):
+    one person taken for two would count twice towards k, two taken for one only cost a surrogate.
+    """
+    if isinstance(value, bool):
+        text = str(value).lower()
+    elif isinstance(value, float):
+        text = str(int(value)) if value.is_integer() else repr(value)
+    else:
+        text = unicodedata.normalize("NFC", str(value)).strip()
+    return _derive(secret, "deid/subject", text.encode("utf-8", "surrogatepass"))[:ID_BYTES]
 
 
 def rng_for(secret: bytes, face_id: bytes) -> np.random.Generator:

@@ -1,42 +1,95 @@
-"""What of a sample's sidecar members passes: fields on the allow-list whose value has the declared type."""
+"""What of a sample's sidecar members passes: fields on the allow-list whose value has the declared shape.
 
+The field that names the person (`assignment.subject`) is read here too, to be hashed at once; it never passes.
+"""
+
+import collections
 import json
 import math
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
-from deid.config import FieldType, Metadata
+from deid.config import FieldType, Metadata, SidecarField
+from deid.privacy.keys import Scalar
 
+OTHER = "other"  # in `dropped`: fields that are not listed, and what does not parse
 _INT64 = range(-(2**63), 2**63)
 _INTEGER = re.compile(rb"\s*[+-]?[0-9]{1,18}\s*")
 
 
-def keep(sidecar_json: bytes | None, cls: bytes | None, policy: Metadata) -> dict[str, Any]:
-    """The fields that pass, by name; "cls" is the member .cls as an int.
+def keep(
+    sidecar_json: bytes | None, cls: bytes | None, policy: Metadata
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """The fields that pass, by name, and how many did not; "cls" is the member .cls as an int.
 
-    What is not listed, has another type, is no finite number or does not parse is dropped without a word, since a
-    message could repeat it. An int stands for a float, a bool never for a number.
+    What is not listed, has another type or value, is no finite number or does not parse is dropped without a word,
+    since a message could repeat it. It is counted under its name when that stands on the list, else as "other": names
+    of other fields may be anything. An int stands for a float, a bool never for a number.
     """
-    fields = _parse(sidecar_json)
-    kept = {
-        name: float(fields[name]) if kind == "float" else fields[name]
-        for name, kind in policy.sidecar_fields.items()
-        if name in fields and _FITS[kind](fields[name])
-    }
-    if cls is not None and "cls" in policy.members:
-        kept.pop("cls", None)
-        if _INTEGER.fullmatch(cls):
+    fields, dropped = _parse(sidecar_json), collections.Counter[str]()
+    kept: dict[str, Any] = {}
+    if fields is None:
+        fields, dropped[OTHER] = {}, 1
+    for name, value in fields.items():
+        rule = policy.sidecar_fields.get(name)
+        passed = None if rule is None else _shaped(value, rule)
+        if passed is None:
+            dropped[name if rule is not None else OTHER] += 1
+        else:
+            kept[name] = passed
+    if cls is not None:
+        listed = "cls" in policy.members
+        if listed:
+            kept.pop("cls", None)
+        if listed and _INTEGER.fullmatch(cls):
             kept["cls"] = int(cls)
-    return kept
+        else:
+            dropped["cls" if listed else OTHER] += 1
+    return kept, dict(dropped)
 
 
-def _parse(data: bytes | None) -> dict[str, Any]:
+def subject(sidecar_json: bytes | None, name: str) -> Scalar | None:
+    """The value of the field that names the person, for `keys.subject`; None where there is none, it is null, empty,
+    no finite number or no scalar."""
+    value = (_parse(sidecar_json) or {}).get(name)
+    if isinstance(value, str):
+        return value if value.strip() else None
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, int) else None
+
+
+def _parse(data: bytes | None) -> dict[str, Any] | None:
+    """The object; None for what is none."""
     try:
         fields = json.loads(data) if data else {}
     except (ValueError, RecursionError):
-        return {}
-    return fields if isinstance(fields, dict) else {}
+        return None
+    return fields if isinstance(fields, dict) else None
+
+
+def _shaped(value: object, rule: SidecarField) -> Any:
+    """The value as it passes; None when it does not."""
+    if not _FITS[rule.type](value) or (rule.values is not None and value not in rule.values):
+        return None
+    if rule.type == "float":
+        value = float(value)  # type: ignore[arg-type]
+    if rule.round is None:
+        return value
+    number = _rounded(value, rule.round)  # type: ignore[arg-type]
+    if rule.type == "int":
+        return int(number) if int(number) in _INT64 else None
+    return float(number) if math.isfinite(float(number)) else None
+
+
+def _rounded(value: int | float, step: float) -> Decimal:
+    """The nearest multiple of the step, halves to the even one, without the dust of binary fractions."""
+    unit = Decimal(repr(step))
+    return (
+        Decimal(value) / unit
+    ).to_integral_value() * unit + 0  # + 0: no negative zero, which would tell the sign
 
 
 def _is_int(value: object) -> bool:

@@ -1,5 +1,6 @@
 """The one retry border of storage, and what its failures mean to the user."""
 
+import os
 import random
 import time
 from collections.abc import Callable
@@ -103,6 +104,6 @@ def explain(error: BaseException, where: str) -> DeidError:
         return InputError(f"{where}: a folder stands where a file is expected")
     if isinstance(error, PermissionError):
         return InputError(f"{where}: access denied; check the permissions of the folder")
-    if isinstance(error, OSError) and error.strerror:
-        return StorageError(f"{where}: {error.strerror}")
+    if isinstance(error, OSError) and error.errno:  # not its own text, into which libraries put names
+        return StorageError(f"{where}: {os.strerror(error.errno)}")
     return StorageError(f"{where}: the transfer broke off ({type(error).__name__})")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from deid.errors import FaceError
 from deid.faces import segment
+from deid.faces.align import expression
 from deid.faces.segment import FACE, HAIR, OTHER
 from deid.interfaces import Face, Picture
 from deid.surrogates import masks, matting
@@ -37,6 +38,7 @@ class Place:
     """Where a head stands in a picture."""
 
     mesh: NDArray[np.float32]  # [468, 3] px of the picture
+    expression: NDArray[np.floating]  # [5] `align.EXPRESSION` that the surrogate is to have
     segments: segment.Segments  # [128, 128, 5] on its chip
     region: Region  # window, and what is emptied in it
     parts: Field  # [h, w, 5] of the source, 0..1
@@ -87,7 +89,8 @@ def locate(picture: Picture, face: Face) -> Place:
     )
     middle, feather = masks.centre(outline), max(1.0, 0.01 * height)
     region = Region(outline, middle, 1.0, outline, False, outline, feather, window, mask[crop])
-    return Place(face.mesh, face.segments, region, parts[crop], frame, height)
+    wanted = expression(face.mesh) if face.wanted is None else face.wanted
+    return Place(face.mesh, wanted, face.segments, region, parts[crop], frame, height)
 
 
 def _holds(mask: NDArray[np.bool_], points: Points) -> bool:

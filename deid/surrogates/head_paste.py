@@ -111,7 +111,7 @@ def _drawn(head: Drawn, place: Place) -> tuple[Field, Field]:
     cells = np.stack(np.meshgrid(*((np.arange(GRID) + 0.5) * n / GRID - 0.5 for n in (width, height))), -1)
     source = appearance.silhouette(place.segments, place.mesh)
     drawn = appearance.silhouette(head.segments, head.mesh, segment.whole(side))
-    moved = mimic.movements(place.mesh, head.mesh, apply(units, head.mesh[:, :2]))
+    moved = mimic.movements(place.expression, head.mesh, apply(units, head.mesh[:, :2]))
     cells = mimic.origins(apply(place.frame, cells.reshape(-1, 2)), moved)
     at, outside = reshape.warp(cells, source, drawn)
     grid = (

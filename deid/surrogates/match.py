@@ -121,6 +121,15 @@ def draw(
     return np.sort(rng.choice(pool, size=k, replace=False)).astype(np.int64)
 
 
+def margin_that_leaves(
+    count: int, distance: NDArray[np.float64], gallery: Gallery, sex: int, age: float, age_band: float
+) -> float:
+    """The greatest margin beyond which `count` identities of a sex and age lie, at distances [N]; 0 where there are not
+    so many."""
+    right = np.sort(distance[_same_sex(gallery, sex) & _same_age(gallery, age, age_band)])[::-1]
+    return float(right[count - 1]) if len(right) >= count else 0.0
+
+
 def alike_turned(
     points: NDArray[np.float32],
     gallery_points: NDArray[np.float32],

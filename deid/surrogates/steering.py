@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deid.errors import ConfigError, FaceError
-from deid.faces.align import MEASURES
+from deid.faces.align import EXPRESSION, MEASURES
 from deid.faces.appearance import COLOURS, LOOKS
 from deid.gallery import worn
 from deid.interfaces import Face, Gallery
@@ -126,6 +126,8 @@ class Steering:
         if np.isfinite(male):
             odds = float(log_odds(np.array([male]))[0])
             found["sex"] = float(np.copysign(np.clip(abs(odds), *SURE), odds))
+        if face.wanted is not None:
+            found |= dict(zip(EXPRESSION, face.wanted.tolist(), strict=True))
         if face.looks is not None:
             found |= dict(zip(LOOKS, face.looks.tolist(), strict=True))
             found["hair_top"] = min(found["hair_top"], ROOM)

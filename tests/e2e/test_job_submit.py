@@ -77,6 +77,7 @@ def test_the_job_runs_on_a_cluster_and_ends_with_its_counts(head: dict[str, str]
         "input": {"uri": str(tmp_path / "raw")},
         "output": {"uri": str(tmp_path / "out")},
         "state": str(tmp_path / "state"),
+        "assignment": {"mode": "per-face"},
         "models": {"accept": ["clean", "permissive", "restricted"]},
     }
     config.write_text(yaml.safe_dump(settings))

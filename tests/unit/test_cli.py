@@ -13,13 +13,14 @@ from deid.shards import storage
 from tests.e2e import corpus
 
 DEID = str(Path(sys.executable).with_name("deid"))
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 
 def deid(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     import os
 
-    env = os.environ | {"COLUMNS": "200"} | environment
+    env = os.environ | {"COLUMNS": "200", "PYTHONPATH": str(ROOT)} | environment
     return subprocess.run(
         [DEID, *arguments], capture_output=True, text=True, check=False, timeout=120, env=env
     )
@@ -62,7 +63,7 @@ def test_plan_says_what_a_run_would_do_and_writes_nothing(
 ) -> None:
     done = deid("plan", write(tmp_path, settings))
     assert done.returncode == 0, done.stderr
-    for part in ("1 shards", "mobilestylegan", "distant, k 5", "analyse actors"):
+    for part in ("1 shards", "mobilestylegan", "distant, the mean of 5", "analyse actors"):
         assert part in done.stdout
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "state").exists()
@@ -121,3 +122,19 @@ def test_gallery_show() -> None:
     done = deid("gallery", "show")
     assert done.returncode == 0
     assert f"{len(store.load(None)):,}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "environment"),
+    [
+        ({"input": {"uri": "s3://bucket/raw"}}, {}),
+        ({"cluster": {"address": "ray://head:10001"}}, {}),
+        ({}, {"RAY_ADDRESS": "head:6379"}),
+    ],
+)
+def test_debug_local_is_refused_where_others_would_see_it(
+    tmp_path: Path, settings: dict[str, object], change: dict[str, object], environment: dict[str, str]
+) -> None:
+    done = deid("run", "--debug-local", write(tmp_path, settings | change), **environment)
+    assert done.returncode == 2
+    assert done.stderr.startswith("deid: --debug-local: ")

@@ -51,11 +51,42 @@ def test_an_unknown_key_is_refused_with_the_nearest_name() -> None:
         ({"gate": {"margin": -0.1}}, "gate.margin"),
         ({"output": {"uri": "out", "quality": 101}}, "output.quality"),
         ({"metadata": {"sidecar_fields": {"name": "text"}}}, "metadata.sidecar_fields.name"),
+        ({"metadata": {"sidecar_fields": {"x": {"type": "int", "round": 0}}}}, "sidecar_fields.x.round"),
+        ({"metadata": {"sidecar_fields": {"x": {"round": 2}}}}, "sidecar_fields.x.type"),
     ],
 )
 def test_a_value_out_of_range_is_named(change: dict[str, object], name: str) -> None:
     with pytest.raises(ConfigError, match=name.replace(".", r"\.")):
         config.parse(MINIMAL | change)
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ("str", "may hold a name: list the values that pass, or set free: true"),
+        ({"type": "str", "values": ["a"], "free": True}, "not both"),
+        ({"type": "str", "values": []}, "at least 1 item"),
+        ({"type": "str", "free": True, "round": 1}, "round is for int and float"),
+        ({"type": "bool", "round": 1}, "round is for int and float"),
+        ({"type": "int", "round": 0.5}, "round of an int is a whole number"),
+        ({"type": "float", "round": float("inf")}, "finite number"),
+        ({"type": "int", "values": ["1"]}, "values and free are for str"),
+        ({"type": "float", "ronud": 1}, "did you mean metadata.sidecar_fields.x.round?"),
+    ],
+)
+def test_a_sidecar_field_without_a_sound_shape_is_one_line(rule: object, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.parse(MINIMAL | {"metadata": {"sidecar_fields": {"x": rule}}})
+    assert "metadata.sidecar_fields.x" in str(caught.value)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_field_that_names_the_person_cannot_pass() -> None:
+    changes = {"assignment": {"subject": "who"}, "metadata": {"sidecar_fields": {"who": "int"}}}
+    with pytest.raises(ConfigError, match=r"assignment\.subject names the person.*sidecar_fields"):
+        config.parse(MINIMAL | changes)
+    assert config.parse(MINIMAL | {"assignment": {"subject": "who"}}).assignment.subject == "who"
 
 
 def test_an_unknown_anonymizer_is_one_line_that_names_the_known() -> None:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from deid import config as configuration
+from deid.privacy import manifest, wrapping
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = configuration.load(ROOT / "configs" / "cluster.yaml")
@@ -35,14 +36,40 @@ def test_the_rayjob_runs_the_job_on_the_mounted_configuration(job: dict[str, Any
         *job["spec"]["rayClusterSpec"]["workerGroupSpecs"],
     ]
     for group in groups:
-        spec = group["template"]["spec"]
-        mounts = {mount["mountPath"]: mount["name"] for mount in spec["containers"][0]["volumeMounts"]}
-        assert mounts[str(Path(settings).parent)] in {volume["name"] for volume in spec["volumes"]}
+        names = {volume["name"] for volume in group["template"]["spec"]["volumes"]}
+        assert mounts(group)[str(Path(settings).parent)] in names
+        assert set(mounts(group).values()) <= names
 
 
 def test_the_rayjob_has_the_installed_ray_and_asks_for_a_token(job: dict[str, Any]) -> None:
     assert job["spec"]["rayClusterSpec"]["rayVersion"] == constraint("ray")
     assert job["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+
+
+def test_the_driver_is_told_the_digest_of_its_image(job: dict[str, Any]) -> None:
+    head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    assert manifest.IMAGE_DIGEST in {entry["name"] for entry in head["env"]}
+
+
+def mounts(group: dict[str, Any]) -> dict[str, str]:
+    """Names of a group's volumes by the folder that they are mounted at."""
+    container = group["template"]["spec"]["containers"][0]
+    return {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+
+
+def test_the_key_to_sign_with_is_a_secret_on_the_head_alone(job: dict[str, Any]) -> None:
+    head = job["spec"]["rayClusterSpec"]["headGroupSpec"]
+    assert CLUSTER.signing.key is not None
+    folder = str(Path(CLUSTER.signing.key).parent)
+    volumes = {volume["name"]: volume for volume in head["template"]["spec"]["volumes"]}
+    secret = volumes[mounts(head)[folder]]["secret"]
+    assert secret["defaultMode"] & 0o007 == 0
+    user = re.search(r"--uid (\d+)", (ROOT / "infra" / "Dockerfile").read_text())
+    assert user
+    assert head["template"]["spec"]["securityContext"]["fsGroup"] == int(user[1])
+    for group in job["spec"]["rayClusterSpec"]["workerGroupSpecs"]:
+        assert folder not in mounts(group)
+        assert not any("secret" in volume for volume in group["template"]["spec"]["volumes"])
 
 
 def test_the_workers_can_hold_the_least_pools(job: dict[str, Any]) -> None:
@@ -66,13 +93,28 @@ def test_the_policy_grants_what_the_cluster_configuration_uses() -> None:
         assert uri is not None
         return uri.replace("s3://", "arn:aws:s3:::").rstrip("/") + "/*"
 
+    def bucket(uri: str | None) -> str:
+        return "arn:aws:s3:::" + str(uri).removeprefix("s3://").partition("/")[0]
+
     assert "s3:GetObject" in granted[arn(CLUSTER.input.uri)]
     assert "s3:PutObject" not in granted[arn(CLUSTER.input.uri)]
-    assert "s3:PutObject" in granted[arn(CLUSTER.output.uri)]
-    assert granted[arn(CLUSTER.state)] >= {"s3:GetObject", "s3:PutObject", "s3:DeleteObject"}
+    assert granted[arn(CLUSTER.output.uri)] >= {"s3:GetObject", "s3:PutObject", "s3:DeleteObject"}
+    destroy = {"s3:DeleteObject", "s3:DeleteObjectVersion"}
+    assert granted[arn(CLUSTER.state)] >= {"s3:GetObject", "s3:PutObject"} | destroy
     assert "s3:GetObject" in granted[arn(CLUSTER.models.mirror)]
     for uri in (CLUSTER.input.uri, CLUSTER.output.uri, CLUSTER.state, CLUSTER.models.mirror):
-        assert "s3:ListBucket" in granted["arn:aws:s3:::" + str(uri).removeprefix("s3://").partition("/")[0]]
+        assert "s3:ListBucket" in granted[bucket(uri)]
+    assert "s3:ListBucketVersions" in granted[bucket(CLUSTER.state)]
+
+
+def test_the_policy_lets_the_job_wrap_its_run_key_and_use_kms_for_nothing_else() -> None:
+    policy = json.loads((ROOT / "infra" / "iam-policy.json").read_text())
+    (statement,) = [s for s in policy["Statement"] if any("kms:" in action for action in s["Action"])]
+    assert set(statement["Action"]) == {"kms:GenerateDataKey", "kms:Decrypt"}
+    assert statement["Condition"]["StringEquals"] == {
+        "kms:RequestAlias": str(CLUSTER.state_key).removeprefix("aws-kms://"),
+        **{f"kms:EncryptionContext:{name}": value for name, value in wrapping._PURPOSE.items()},
+    }
 
 
 def test_the_image_installs_the_pinned_torch_and_copies_what_exists() -> None:

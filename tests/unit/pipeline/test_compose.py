@@ -24,6 +24,7 @@ RAW = {
     "output": {"uri": "out", "image_format": "png"},
     "state": "state",
     "models": {"accept": ["clean", "permissive", "restricted"]},
+    "assignment": {"mode": "per-face"},
     "region": {"kind": "face"},
     "match": {"corrections": 0},
 }

@@ -3,6 +3,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from deid import log as logs
 from deid.pipeline.guard import attempt, attempt_batch
 
 
@@ -28,3 +29,9 @@ def test_the_text_of_an_exception_is_never_logged(caplog: pytest.LogCaptureFixtu
         assert attempt("decode", leak) is None
     assert "ValueError" in caplog.text
     assert "jane" not in caplog.text
+
+
+def test_the_stage_is_in_the_context(caplog: pytest.LogCaptureFixture) -> None:
+    seen = []
+    assert attempt("mesh", lambda: seen.append(logs.where())) is None
+    assert seen == ["stage=mesh"]

@@ -26,6 +26,7 @@ def settings(**changes: object) -> config.Config:
         "output": {"uri": "out", "image_format": "png"},
         "state": "state",
         "models": {"accept": ["clean", "permissive", "restricted"]},
+        "assignment": {"mode": "per-face"},
     }
     return config.parse(base | changes)
 

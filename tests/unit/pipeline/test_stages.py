@@ -23,6 +23,7 @@ SETTINGS = config.parse(
         "output": {"uri": "out"},
         "state": "state",
         "models": {"accept": ["clean", "permissive", "restricted"]},
+        "assignment": {"mode": "per-face"},
     }
 )
 

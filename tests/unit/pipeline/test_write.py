@@ -1,15 +1,17 @@
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from deid import config, records
 from deid.interfaces import Face
-from deid.pipeline import rows
+from deid.pipeline import publish, rows
 from deid.pipeline.rows import Row
+from deid.pipeline.shield import StageFailure
 from deid.pipeline.write import WriteUnit
-from deid.privacy import manifest
+from deid.privacy import manifest, shred
+from deid.privacy.vault import Vault
 
 SETTINGS = config.parse({"input": {"uri": "raw"}, "output": {"uri": "out"}, "state": "state"})
 
@@ -26,32 +28,64 @@ def row(position: int, *faces: Face) -> Row:
     return made
 
 
+def writer(folder: Path, total: int, **options: object) -> WriteUnit:
+    state = Vault(str(folder / "state"), b"k" * 32)
+    return WriteUnit(str(folder / "out"), state, b"s" * 32, total, 8, config.Assignment(), **options)  # type: ignore[arg-type]
+
+
 def test_rungs_are_counted_from_the_rows_to_the_manifest(tmp_path: Path) -> None:
     items = [
         row(0, face("replaced", "surrogate"), face("replaced", "simple", "too_small")),
         row(1, face("replaced", "ksame-pixel", "mesh_failed"), face("covered", "solid", "generate_failed")),
         row(2, face("replaced", "surrogate")),
     ]
-    commits = WriteUnit(str(tmp_path), b"s" * 32, 3, 8)(rows.to_table(items))
+    stage = writer(tmp_path, 3)
+    commits = stage(rows.to_table(items))
     assert commits.schema == records.COMMIT
     sums = manifest.counts(commits, 3, 0)
     assert (sums["faces"], sums["replaced"], sums["covered"]) == (5, 4, 1)
-    made = manifest.build(SETTINGS, "run", commits, sums, {}, {})
+    made = manifest.build(SETTINGS, "run", commits, [], sums, {}, {}, {}, {}, {})
     assert made["anonymizers"] == {"surrogate": 2, "simple": 1, "ksame-pixel": 1, "solid": 1}
-    audit = pq.read_table(tmp_path / commits["audit"][0].as_py())
-    assert audit.schema.metadata[b"deid.audit.version"] == records.AUDIT_VERSION.encode()
-    assert sorted(audit["anonymizer"].to_pylist()) == [
-        "ksame-pixel",
-        "simple",
-        "solid",
-        "surrogate",
-        "surrogate",
-    ]
+    audit = publish.raw_audit(stage.vault, 0)
+    assert audit.schema.equals(records.AUDIT_RAW, check_metadata=True)
+    assert Counter(audit["anonymizer"].to_pylist()) == made["anonymizers"]
+    assert not list((tmp_path / "out").rglob("*.parquet")), "the audit of a unit is not for the output"
 
 
 @pytest.mark.parametrize("anonymizer", ["", "hope"])
 def test_a_face_that_nothing_stands_for_is_not_written(tmp_path: Path, anonymizer: str) -> None:
-    writer = WriteUnit(str(tmp_path), b"s" * 32, 1, 8)
-    with pytest.raises(RuntimeError, match="without a result"):
-        writer(rows.to_table([row(0, face("replaced", anonymizer))]))
+    with pytest.raises(StageFailure, match="RuntimeError"):
+        writer(tmp_path, 1)(rows.to_table([row(0, face("replaced", anonymizer))]))
     assert not list(tmp_path.rglob("*.tar"))
+
+
+def test_what_was_dropped_is_told_from_bad_input(tmp_path: Path) -> None:
+    items = [row(0), row(1), row(2)]
+    items[1].fail("gate_failed")
+    items[2].fail("empty")
+    for number, item in enumerate(items):
+        item.dropped = f'{{"other": {number}, "label": 1}}'
+    stage = writer(tmp_path, 3)
+    commits = stage(rows.to_table(items))
+    sums = manifest.counts(commits, 3, 2)
+    assert [sums[f"pictures_{name}"] for name in ("in", "out", "quarantined", "dropped")] == [5, 1, 3, 1]
+    assert publish.fields_dropped(commits) == {"label": 3, "other": 3}
+    audit = publish.raw_audit(stage.vault, 0).to_pylist()
+    assert [(entry["status"], entry["shard"]) for entry in audit] == [("dropped", "")]
+
+
+def test_of_two_attempts_the_first_to_commit_counts(tmp_path: Path) -> None:
+    first, second = row(0, face("replaced", "surrogate")), row(0, face("replaced", "surrogate"))
+    second.result = b"encoded otherwise"
+    stage = writer(tmp_path, 1)
+    committed = stage(rows.to_table([first]))
+    assert stage(rows.to_table([second])).equals(committed)
+    shards = {path.name for path in (tmp_path / "out" / "shards").iterdir()}
+    assert len(shards) == 2, "the other attempt's shard lies there, and no commit names it"
+    shred.everything(str(tmp_path / "out"), but=committed["shard"].to_pylist())
+    assert [path.name for path in (tmp_path / "out" / "shards").iterdir()] == [
+        Path(committed["shard"][0].as_py()).name
+    ]
+    renewed = writer(tmp_path, 1, again=True)(rows.to_table([second]))
+    assert renewed["shard"] != committed["shard"]
+    assert publish.renewed(committed, renewed).equals(renewed)

@@ -1,3 +1,5 @@
+import hashlib
+import hmac
 import re
 
 import numpy as np
@@ -15,7 +17,7 @@ def every(secret: bytes, unit: int, position: int, face: int) -> list[str]:
     return [
         keys.output_id(secret, unit, position),
         keys.face_id(secret, unit, position, face),
-        keys.shard_name(secret, unit),
+        keys.shard_name(secret, unit, b"content"),
     ]
 
 
@@ -36,7 +38,7 @@ def test_no_two_places_share_an_id():
         for position in range(15)
         for face in range(15)
     }
-    shards = {keys.shard_name(SECRET, unit) for unit in range(500)}
+    shards = {keys.shard_name(SECRET, unit, b"content") for unit in range(500)}
     assert (len(outputs), len(faces), len(shards)) == (3600, 3375, 500)
     assert len(outputs | faces | shards) == 3600 + 3375 + 500
 
@@ -99,3 +101,26 @@ def test_negative_numbers_are_refused():
         keys.output_id(SECRET, -1, 0)
     with pytest.raises(ValueError, match="negative length"):
         keys.permutation(SECRET, -1)
+
+
+def test_a_persons_name_becomes_16_bytes_under_the_secret() -> None:
+    made = keys.subject(SECRET, "Jane Doe")
+    assert len(made) == 16
+    assert made != keys.subject(bytes(32), "Jane Doe")
+    assert made != keys.subject(SECRET, "jane doe")
+    assert made not in (
+        hashlib.sha256(b"Jane Doe").digest()[:16],
+        hmac.new(SECRET, b"Jane Doe", hashlib.sha256).digest()[:16],
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(17, "17"), (17, 17.0), ("17", " 17\n"), ("Zo\u00eb", "Zoe\u0308"), (True, "true")]
+)
+def test_one_person_is_not_taken_for_two(one: keys.Scalar, other: keys.Scalar) -> None:
+    assert keys.subject(SECRET, one) == keys.subject(SECRET, other)
+
+
+@pytest.mark.parametrize("value", ["\ud800", 1e308, -(10**300), 0.1, False])
+def test_any_scalar_can_name_a_person(value: keys.Scalar) -> None:
+    assert len(keys.subject(SECRET, value)) == 16

@@ -8,10 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deid.config import Metadata
-from deid.privacy.metadata import keep
+from deid.privacy.metadata import keep, subject
 
 POLICY = Metadata(
-    sidecar_fields={"number": "int", "weight": "float", "flag": "bool", "word": "str"}, members={"cls": "int"}
+    sidecar_fields={
+        "number": "int",
+        "weight": "float",
+        "flag": "bool",
+        "word": {"type": "str", "free": True},
+    },
+    members={"cls": "int"},
 )
 TYPES = {"number": int, "weight": float, "flag": bool, "word": str, "cls": int}
 
@@ -25,33 +31,34 @@ names = st.sampled_from(["number", "weight", "flag", "word", "cls", "name", "cap
 
 @given(st.dictionaries(names | st.text(max_size=8), values), st.none() | st.binary(max_size=30))
 def test_nothing_passes_but_listed_fields_of_their_type(fields: dict[str, object], cls: bytes | None) -> None:
-    kept = keep(json.dumps(fields).encode(), cls, POLICY)
+    kept, dropped = keep(json.dumps(fields).encode(), cls, POLICY)
     assert set(kept) <= set(TYPES)
     assert all(type(value) is TYPES[name] for name, value in kept.items())
     assert all(math.isfinite(value) for value in kept.values() if isinstance(value, float))
     assert all(value == fields[name] for name, value in kept.items() if name != "cls")
     json.dumps(kept, ensure_ascii=False).encode()
+    assert set(dropped) <= {*TYPES, "other"}
+    assert sum(dropped.values()) + len(kept) == len(fields) + (cls is not None)
 
 
 @given(st.binary(max_size=200), st.binary(max_size=50))
 def test_any_bytes_are_survived(sidecar: bytes, cls: bytes) -> None:
-    assert set(keep(sidecar, cls, POLICY)) <= set(TYPES)
+    kept, dropped = keep(sidecar, cls, POLICY)
+    assert set(kept) <= set(TYPES)
+    assert set(dropped) <= {*TYPES, "other"}
 
 
 @given(st.dictionaries(st.text(max_size=8), values))
 def test_without_a_list_nothing_passes(fields: dict[str, object]) -> None:
-    assert keep(json.dumps(fields).encode(), b"7", Metadata()) == {}
+    assert keep(json.dumps(fields).encode(), b"7", Metadata()) == ({}, {"other": len(fields) + 1})
 
 
 def test_what_is_right_passes() -> None:
     fields = {"number": -3, "weight": 2, "flag": False, "word": "tree", "name": "nobody"}
-    assert keep(json.dumps(fields).encode(), b" 12\n", POLICY) == {
-        "number": -3,
-        "weight": 2.0,
-        "flag": False,
-        "word": "tree",
-        "cls": 12,
-    }
+    assert keep(json.dumps(fields).encode(), b" 12\n", POLICY) == (
+        {"number": -3, "weight": 2.0, "flag": False, "word": "tree", "cls": 12},
+        {"other": 1},
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,9 +86,85 @@ def test_what_is_right_passes() -> None:
     ],
 )
 def test_what_is_wrong_is_dropped(sidecar: bytes | None) -> None:
-    assert keep(sidecar, None, POLICY) == {}
+    kept, dropped = keep(sidecar, None, POLICY)
+    assert kept == {}
+    assert sum(dropped.values()) == bool(sidecar)
 
 
 @pytest.mark.parametrize("cls", [b"", b"cat", b"1.5", b"1 2", b"9" * 19, "٣".encode(), b"\xff"])
 def test_a_class_that_is_no_integer_is_dropped(cls: bytes) -> None:
-    assert keep(b'{"cls": 5}', cls, POLICY) == {}
+    assert keep(b'{"cls": 5}', cls, POLICY) == ({}, {"other": 1, "cls": 1})
+
+
+def test_what_was_dropped_is_named_only_where_the_list_names_it() -> None:
+    fields = {"number": "ten", "jane_doe": 1, "john_doe": {"deep": [1, 2]}}
+    assert keep(json.dumps(fields).encode(), b"x", POLICY) == ({}, {"number": 1, "cls": 1, "other": 2})
+    assert keep(None, None, POLICY) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("rule", "given", "passed"),
+    [
+        ({"type": "float", "round": 0.05}, 0.1517, 0.15),
+        ({"type": "float", "round": 0.05}, 0.1749, 0.15),
+        ({"type": "float", "round": 0.05}, 3, 3.0),
+        ({"type": "float", "round": 0.5}, 1e300, 1e300),
+        ({"type": "float", "round": 1000}, -4711.5, -5000.0),
+        ({"type": "int", "round": 10}, 1987, 1990),
+        ({"type": "int", "round": 10}, -1984, -1980),
+        ({"type": "int", "round": 5.0}, 7, 5),
+        ({"type": "int", "round": 10}, 2**63 - 1, None),
+        ({"type": "float", "round": 1e308}, 1.79e308, None),
+        ({"type": "int", "round": 10}, 1987.0, None),
+        ({"type": "str", "values": ["day", "night"]}, "night", "night"),
+        ({"type": "str", "values": ["day", "night"]}, "Night", None),
+        ({"type": "str", "values": ["day", "night"]}, "Jane", None),
+    ],
+)
+def test_numbers_are_rounded_and_texts_are_listed(rule: object, given: object, passed: object) -> None:
+    kept, dropped = keep(
+        json.dumps({"field": given}).encode(), None, Metadata(sidecar_fields={"field": rule})
+    )
+    assert (kept, dropped) == (({}, {"field": 1}) if passed is None else ({"field": passed}, {}))
+    assert type(kept.get("field")) is type(passed)
+
+
+def test_no_negative_zero_tells_the_sign() -> None:
+    policy = Metadata(sidecar_fields={"x": {"type": "float", "round": 1}})
+    assert json.dumps(keep(b'{"x": -0.2}', None, policy)[0]) == '{"x": 0.0}'
+
+
+@given(
+    st.floats(allow_nan=False, allow_infinity=False, min_value=-1e9, max_value=1e9),
+    st.sampled_from([0.001, 0.05, 0.25, 1.0, 7.0, 1000.0]),
+)
+def test_a_rounded_number_is_a_multiple_near_by(value: float, step: float) -> None:
+    policy = Metadata(sidecar_fields={"x": {"type": "float", "round": step}})
+    passed = keep(json.dumps({"x": value}).encode(), None, policy)[0]["x"]
+    assert abs(passed - value) <= step / 2 * (1 + 1e-9) + abs(value) * 1e-15
+    assert passed == float(f"{round(passed / step) * step:.6f}")
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "value"),
+    [
+        (b'{"who": "Jane"}', "Jane"),
+        (b'{"who": 17}', 17),
+        (b'{"who": 1.5}', 1.5),
+        (b'{"who": false}', False),
+        (b'{"who": 0}', 0),
+        (b'{"who": null}', None),
+        (b'{"who": " "}', None),
+        (b'{"who": NaN}', None),
+        (b'{"who": ["Jane"]}', None),
+        (b'{"who": {"name": "Jane"}}', None),
+        (b'{"name": "Jane"}', None),
+        (b'"who"', None),
+        (b"\xff", None),
+        (b"", None),
+        (None, None),
+    ],
+)
+def test_the_person_is_any_scalar_of_the_named_field(sidecar: bytes | None, value: object) -> None:
+    assert subject(sidecar, "who") == value
+    assert type(subject(sidecar, "who")) is type(value)

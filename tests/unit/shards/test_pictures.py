@@ -12,6 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from deid.errors import PictureError
 from deid.shards import pictures
+from tests.unit.shards.blocks import blocks
 
 MAX_PIXELS = 50_000_000
 CANARY = b"canary-71c2"
@@ -221,38 +222,94 @@ def test_more_than_one_frame_is_animated(kind: str) -> None:
     assert reason(encoded(portrait(), kind, save_all=True, append_images=[second])) == "animated"
 
 
-@pytest.mark.parametrize("extension", ["jpg", "png", "webp"])
-def test_nothing_but_pixels_goes_out(extension: str) -> None:
+def told() -> dict[str, Any]:
+    """Options of Pillow that write a canary into every block that it can write."""
     exif = Image.Exif()
     exif[0x010E] = CANARY.decode()
+    xmp = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>" + CANARY + b"</x:xmpmeta>"
+    icc = linear_profile(CANARY).tobytes()
+    return {"exif": exif, "xmp": xmp, "icc_profile": icc, "dpi": (71, 71)}
+
+
+def texts() -> PngInfo:
     info = PngInfo()
     info.add_text("Author", CANARY.decode())
-    sources = [
-        encoded(
-            portrait(),
-            "JPEG",
-            exif=exif,
-            comment=CANARY,
-            icc_profile=linear_profile().tobytes(),
-            dpi=(71, 71),
-        ),
-        encoded(portrait(), "PNG", exif=exif, pnginfo=info, dpi=(71, 71)),
-    ]
-    for source in sources:
-        result = pictures.encode(decode(source).pixels, extension, 95)
-        assert CANARY in source
+    info.add_text("Comment", CANARY.decode() * 9, zip=True)
+    info.add_itxt("Title", CANARY.decode(), "en", CANARY.decode())
+    info.add(b"tIME", b"\x07\xe8\x01\x01\x01\x01\x01")
+    return info
+
+
+def sources() -> dict[str, bytes]:
+    """Pictures with all that their formats can say beside the pixels."""
+    deep = np.linspace(0, 65_535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    jpeg = told() | {"comment": CANARY}
+    return {
+        "jpeg": encoded(portrait(), "JPEG", **jpeg),
+        "cmyk": encoded(portrait().convert("CMYK"), "JPEG", **jpeg),
+        "grey jpeg": encoded(portrait().convert("L"), "JPEG", **jpeg),
+        "behind the end": encoded(portrait(), "JPEG") + CANARY,
+        "png": encoded(portrait(), "PNG", **told(), pnginfo=texts()),
+        "16 bit": encoded(Image.fromarray(deep), "PNG", **told(), pnginfo=texts()),
+        "palette": encoded(portrait().quantize(64), "PNG", **told(), pnginfo=texts()),
+        "webp": encoded(portrait(), "WEBP", **told()),
+        "gif": encoded(portrait().quantize(64), "GIF", comment=CANARY),
+        "tiff": encoded(portrait(), "TIFF", description=CANARY.decode(), artist=CANARY.decode()),
+    }
+
+
+ALLOWED = {
+    "jpg": {"APP0", "DB", "C0", "C4", "DA"},  # JFIF, tables, frame, scan
+    "png": {"IHDR", "IDAT", "IEND"},
+    "webp": {"VP8 "},
+}
+
+
+@pytest.mark.parametrize("extension", pictures.ENCODABLE)
+@pytest.mark.parametrize(
+    "source",
+    [
+        "jpeg",
+        "cmyk",
+        "grey jpeg",
+        "behind the end",
+        "png",
+        "16 bit",
+        "palette",
+        "webp",
+        "gif",
+        "tiff",
+    ],
+)
+def test_nothing_but_pixels_goes_out(source: str, extension: str) -> None:
+    data = sources()[source]
+    assert CANARY in data
+    decoded = decode(data)
+    for quality in (60, 95):
+        result = pictures.encode(decoded.pixels, extension, quality, decoded.grey)
+        found = blocks(result)
+        assert {name for name, _ in found} <= ALLOWED[extension]
+        for name, content in found:
+            if name == "APP0":
+                assert content == b"JFIF\0\x01\x01\0\0\x01\0\x01\0\0"  # no density, no thumbnail
         assert CANARY not in result
-        with Image.open(io.BytesIO(result)) as image:
-            image.load()
-            assert set(image.info) <= {
-                "jfif",
-                "jfif_version",
-                "jfif_unit",
-                "jfif_density",
-                "loop",
-                "background",
-            } | ({"timestamp", "duration"} if extension == "webp" else set())
-            assert not image.getexif()
+        assert pictures.encode(decode(result).pixels, extension, quality, decoded.grey)
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp"])
+def test_the_blocks_that_may_not_go_out_are_seen_in_the_source(kind: str) -> None:
+    extension = {"jpeg": "jpg"}.get(kind, kind)
+    names = {name for name, _ in blocks(sources()[kind])} - ALLOWED[extension]
+    assert (
+        names
+        >= {
+            "jpeg": {"APP1", "APP2", "COM"},
+            "png": {"eXIf", "iCCP", "tEXt", "zTXt", "iTXt", "tIME", "pHYs"},
+            "webp": {"VP8X", "EXIF", "XMP ", "ICCP"},
+        }[kind]
+    )
+    with pytest.raises(ValueError, match="behind"):
+        blocks(encoded(portrait(), kind.upper()) + CANARY)
 
 
 def test_encoding_depends_on_the_pixels_alone() -> None:
@@ -268,7 +325,7 @@ def test_a_side_that_webp_cannot_hold_is_an_encode_failure() -> None:
     assert caught.value.reason == "encode_failed"
 
 
-def linear_profile() -> ImageCms.ImageCmsProfile:
+def linear_profile(name: bytes = b"linear") -> ImageCms.ImageCmsProfile:
     """An RGB profile with sRGB's primaries and linear tones, put together by ICC.1:2010, section 7 and 10."""
 
     def tag(kind: bytes, body: bytes) -> bytes:
@@ -282,7 +339,7 @@ def linear_profile() -> ImageCms.ImageCmsProfile:
     colours |= {b"bXYZ": (0.14307, 0.06061, 0.7141), b"wtpt": (0.9642, 1.0, 0.8249)}
     tags = {name: tag(b"XYZ ", fixed(*value)) for name, value in colours.items()}
     tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), tag(b"curv", bytes(4)))
-    text = b"linear\0"
+    text = name + b"\0"
     tags[b"desc"] = tag(b"desc", len(text).to_bytes(4, "big") + text + bytes(78))
     tags[b"cprt"] = tag(b"text", b"none\0")
     table, body, start = len(tags).to_bytes(4, "big"), b"", 132 + 12 * len(tags)

@@ -124,3 +124,8 @@ def test_an_answer_of_s3_becomes_one_line(name: str, status: int, kind: type[Exc
     assert advice in str(failure)
     assert CANARY not in str(failure)
     assert "\n" not in str(failure)
+
+
+def test_the_text_that_a_library_gives_an_error_of_the_system_is_not_repeated() -> None:
+    told = retry.explain(OSError(5, f"cannot read {CANARY}.tar", f"{CANARY}.tar"), "here")
+    assert str(told) == "here: Input/output error"

@@ -1,0 +1,231 @@
+"""What a checker looks at inside an output shard: its tar headers, its keys, its sidecar fields, its pictures' blocks.
+
+Everything is held against what the job itself writes, byte by byte where that is possible, so that nothing else can
+be carried along. Formats: POSIX.1-2017, pax, "ustar Interchange Format"; ITU-T T.81, annex B, and JFIF 1.02; PNG
+(W3C, third edition), section 5; WebP container (RFC 9649, section 2).
+"""
+
+import json
+import re
+import struct
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from deid.config import Metadata
+
+_BLOCK = 512
+_NAME = re.compile(r"([A-Za-z0-9_-]+)\.(jpg|png|webp|json|cls)")
+_HEADER = {"mtime": 0, "uid": 0, "gid": 0, "mode": 0o644, "uname": "", "gname": "", "type": tarfile.REGTYPE}
+_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (float, int), "bool": (bool,), "str": (str,)}
+
+_JFIF = b"JFIF\0\1\1\0\0\1\0\1\0\0"  # version 1.1, no density, no thumbnail
+_JPEG_PLAIN = {
+    0xC0,
+    0xC1,
+    0xC2,
+    0xC4,
+    0xDA,
+    0xDB,
+    0xDD,
+}  # frame, Huffman and quantization tables, scan, restarts
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")  # what ends a scan's data
+_PNG_PLAIN = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+_WEBP_PLAIN = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH"}
+
+
+class _Damage(Exception):
+    """The archive or picture cannot be read to its end."""
+
+
+@dataclass
+class Shard:
+    """What was found in a shard: the keys of its pictures in their order, and its faults in words."""
+
+    keys: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+def read(data: bytes, allowed: Metadata) -> Shard:
+    """Keys and faults of a shard.
+
+    Args:
+        data: the tar.
+        allowed: the fields that may stand beside a picture.
+    """
+    shard, sidecars = Shard(), set[str]()
+    try:
+        for info, content in _members(data, shard.faults):
+            match = _NAME.fullmatch(info.name)
+            if not match:
+                shard.faults.append(f"member {info.name} has no plain name")
+                continue
+            key, extension = match.groups()
+            if extension in ("json", "cls"):
+                sidecars.add(key)
+                faults = sidecar(content, extension, allowed)
+            else:
+                shard.keys.append(key)
+                faults = picture(content, extension)
+            shard.faults += [f"member {info.name} {fault}" for fault in faults]
+    except _Damage:
+        shard.faults.append("the tar cannot be read to its end")
+    alone = len(sidecars - set(shard.keys))
+    shard.faults += [f"{alone} samples have no picture"] if alone else []
+    return shard
+
+
+def _members(data: bytes, faults: list[str]) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+    position = 0
+    while any(header := data[position : position + _BLOCK]):
+        try:
+            info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        except tarfile.HeaderError:
+            raise _Damage from None
+        start, end = position + _BLOCK, position + _BLOCK + info.size
+        position = end + -info.size % _BLOCK
+        if info.size < 0 or position > len(data):
+            raise _Damage
+        faults += [f"member {info.name}: {fault}" for fault in _header(info, header)]
+        if any(data[end:position]):
+            faults.append(f"member {info.name}: bytes between it and the next")
+        yield info, data[start:end]
+    rest = data[position:]
+    if len(rest) < 2 * _BLOCK or any(rest):
+        raise _Damage
+
+
+def _header(info: tarfile.TarInfo, header: bytes) -> Iterator[str]:
+    """Faults of a tar header: it holds a name and a size, and nothing else."""
+    given = {name: getattr(info, name) for name in _HEADER}
+    faults = [
+        f"{name} is {value!r}, not {_HEADER[name]!r}"
+        for name, value in given.items()
+        if value != _HEADER[name]
+    ]
+    yield from faults
+    if not faults:
+        plain = tarfile.TarInfo(info.name)
+        plain.size = info.size
+        try:
+            same = plain.tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape") == header
+        except ValueError:
+            same = False
+        if not same:
+            yield "its header is not as the job writes it"
+
+
+def sidecar(data: bytes, extension: str, allowed: Metadata) -> Iterator[str]:
+    """Faults of the text beside a picture: what the allow-list does not let pass."""
+    if extension == "cls":
+        if "cls" not in allowed.members or not re.fullmatch(rb"-?[0-9]{1,19}", data):
+            yield "is not allowed by metadata.members"
+        return
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        yield "is no JSON object"
+        return
+    for name, value in fields.items():
+        rule = allowed.sidecar_fields.get(name)
+        if rule is None or type(value) not in _TYPES[rule.type] or (rule.values and value not in rule.values):
+            yield f"has a field that metadata.sidecar_fields does not let pass: {name}"
+
+
+def picture(data: bytes, extension: str) -> Iterator[str]:
+    """Faults of an encoded picture: whatever it holds beside pixels."""
+    walk = {"jpg": _jpeg, "png": _png, "webp": _webp}[extension]
+    try:
+        yield from walk(data)
+    except (_Damage, IndexError, struct.error):
+        yield f"cannot be read to its end as {extension}"
+
+
+def _jpeg(data: bytes) -> Iterator[str]:
+    if data[:2] != b"\xff\xd8":
+        raise _Damage
+    position = 2
+    while True:
+        start, marker = data[position], data[position + 1]
+        if start != 0xFF:
+            raise _Damage
+        if marker == 0xD9:
+            break
+        (length,) = struct.unpack_from(">H", data, position + 2)
+        content = data[position + 4 : position + 2 + length]
+        if len(content) != length - 2:
+            raise _Damage
+        yield from _segment(marker, content)
+        position += 2 + length
+        if marker == 0xDA:
+            found = _JPEG_MARKER.search(data, position)
+            if not found:
+                raise _Damage
+            position = found.start()
+    if position + 2 != len(data):
+        yield "has bytes behind its end"
+
+
+def _segment(marker: int, content: bytes) -> Iterator[str]:
+    if marker == 0xE0 and content.startswith(b"JFIF\0"):
+        if content != _JFIF:
+            yield "has a JFIF header with more than its version"
+    elif marker == 0xFE:
+        yield "holds a comment"
+    elif marker == 0xEE and content.startswith(b"Adobe") and len(content) == 12:
+        return  # how colours are stored
+    elif 0xE0 <= marker <= 0xEF:
+        kind = re.match(rb"[A-Za-z_ ]*", content[:12])
+        yield f"holds an APP{marker - 0xE0} block ({kind[0].decode() if kind else ''})"
+    elif marker not in _JPEG_PLAIN:
+        yield f"holds a segment of kind {marker:02x}"
+
+
+def _png(data: bytes) -> Iterator[str]:
+    if data[:8] != b"\x89PNG\r\n\x1a\n":
+        raise _Damage
+    position, kind = 8, b""
+    while kind != b"IEND":
+        (length,) = struct.unpack_from(">I", data, position)
+        kind = data[position + 4 : position + 8]
+        position += 12 + length
+        if position > len(data):
+            raise _Damage
+        if kind not in _PNG_PLAIN:
+            yield f"holds a {_text(kind)} chunk"
+    if position != len(data):
+        yield "has bytes behind its end"
+
+
+def _webp(data: bytes) -> Iterator[str]:
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+        raise _Damage
+    (size,) = struct.unpack_from("<I", data, 4)
+    position = 12
+    while position < 8 + size:
+        kind = data[position : position + 4]
+        (length,) = struct.unpack_from("<I", data, position + 4)
+        position += 8 + length + length % 2
+        if kind not in _WEBP_PLAIN:
+            yield f"holds a {_text(kind)} chunk"
+    if position != 8 + size or position > len(data):
+        raise _Damage
+    if position != len(data):
+        yield "has bytes behind its end"
+
+
+def _text(kind: bytes) -> str:
+    return kind.decode("latin-1").strip()
+
+
+def repeated(shards: Mapping[str, list[str]]) -> list[tuple[str, str]]:
+    """Key and shard, for every time but the first that a key is there; `shards` has the keys by shard."""
+    seen, again = set[str](), list[tuple[str, str]]()
+    for name, keys in sorted(shards.items()):
+        for key in keys:
+            if key in seen:
+                again.append((key, name))
+            seen.add(key)
+    return again

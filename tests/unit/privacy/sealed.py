@@ -1,0 +1,205 @@
+"""A small finished run, made by the project's own writers, and the means to tamper with it."""
+
+import copy
+import functools
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from deid import config, records
+from deid.privacy import audit, keys, manifest, seal
+from deid.privacy.verify import verify
+from deid.shards import pictures, storage, webdataset
+
+SECRET = b"s" * 32
+K = 5
+SHARDS, PICTURES, FACES, DROPPED = 3, 12, 2, 6
+SETTINGS = config.parse(
+    {
+        "input": {"uri": "raw"},
+        "output": {"uri": "out"},
+        "state": "state",
+        "metadata": {
+            "sidecar_fields": {"label": "int", "place": {"type": "str", "free": True}},
+            "members": {"cls": "int"},
+        },
+    }
+)
+PEOPLE = {"k": K, "surrogates": 9, "min": 5, "median": 7, "histogram": {"5": 4, "7": 5}}
+
+
+def picture(number: int, extension: str) -> bytes:
+    pixels = np.random.default_rng(number).integers(0, 255, (24, 32, 3), np.uint8)
+    return pictures.encode(pixels, extension, 90, grey=number % 5 == 0)
+
+
+def shard(unit: int) -> bytes:
+    samples = []
+    for position in range(PICTURES):
+        number = unit * PICTURES + position
+        extension = ("jpg", "png", "webp")[number % 3]
+        members = {extension: picture(number, extension)}
+        if position % 2:
+            members |= {"json": json.dumps({"label": position, "place": "x"}).encode(), "cls": b"3"}
+        samples.append((keys.output_id(SECRET, unit, position), members))
+    return webdataset.write_shard(sorted(samples))
+
+
+def raw(shards: list[str]) -> pa.Table:
+    rows: list[dict[str, Any]] = []
+    for unit, name in enumerate(shards):
+        for position in range(PICTURES):
+            for face in range(FACES):
+                number = (unit * PICTURES + position) * FACES + face
+                covered = number % 6 == 0
+                rows.append(
+                    {
+                        "output_id": keys.output_id(SECRET, unit, position),
+                        "shard": name,
+                        "status": "covered" if covered else "replaced",
+                        "anonymizer": "solid" if covered else "surrogate",
+                        "k_class": "none" if covered else "5-9",
+                        "sex": ("male", "female")[number % 2],
+                        "age_band": ("18-29", "30-44")[number // 2 % 2] if number else ">=60",
+                        "expression": ("smiling", "neutral", "neutral")[number % 3],
+                        "face_size": "40-79",
+                        "reason": "missed" if covered else "",
+                        "gate": "missed" if covered else "passed",
+                        "surrogate_id": -1 if covered else number % 9,
+                        "position": 0,
+                        "number": number,
+                    }
+                )
+    nothing = dict.fromkeys((*audit.ORDER, "reason", "gate"), audit.ALL) | {
+        "surrogate_id": -1,
+        "position": 0,
+        "number": -1,
+    }
+    rows += [
+        {**nothing, "output_id": keys.output_id(SECRET, 99, n), "shard": "", "status": "dropped"}
+        for n in range(DROPPED)
+    ]
+    return pa.Table.from_pylist(rows, schema=records.AUDIT_RAW)
+
+
+def commits(table: pa.Table) -> pa.Table:
+    """One commit row with the counts of the whole run; its objects do not matter here."""
+    faces = table.filter(pc.not_equal(table["status"], "dropped"))
+    names = {
+        column: [{"name": e["values"], "faces": e["counts"]} for e in faces[of].value_counts().to_pylist()]
+        for column, of in (("anonymizers", "anonymizer"), ("gate", "gate"))
+    }
+    statuses = faces["status"].to_pylist()
+    out = SHARDS * PICTURES
+    row = dict.fromkeys(records.COMMIT.names) | {
+        "unit": 0, "pictures_in": out + DROPPED, "pictures_out": out, "pictures_quarantined": 0,
+        "pictures_dropped": DROPPED,
+        "faces": len(faces), "replaced": statuses.count("replaced"), "covered": statuses.count("covered"),
+        "quarantine": [], "fields": [], **names,
+    }  # fmt: skip
+    return pa.Table.from_pylist([row], schema=records.COMMIT)
+
+
+def entries(objects: Mapping[str, bytes]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for name, data in sorted(objects.items())
+    ]
+
+
+@functools.cache
+def built() -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Objects and manifest of the run."""
+    shards = {
+        f"shards/{keys.shard_name(SECRET, unit, b'content')}.tar": shard(unit) for unit in range(SHARDS)
+    }
+    table = raw(list(shards))
+    commit = commits(table)
+    sums = manifest.counts(commit, SHARDS * PICTURES + DROPPED, 0)
+    objects = {
+        **shards,
+        **dict(audit.parts(audit.release([table], K), 30)),
+        "summary.parquet": audit.to_bytes(audit.summary([table], K, sums)),
+        "people.json": json.dumps(PEOPLE).encode(),
+    }
+    made = manifest.build(
+        SETTINGS, "0123456789abcdef", commit, entries(objects), sums, {"gate_failed": DROPPED}, {}, PEOPLE,
+        {"key": "memory", "left": 0}, {"caption": 3},
+    )  # fmt: skip
+    return objects, made
+
+
+@dataclass
+class Sealed:
+    """The run's folder, its key, and its objects by name."""
+
+    folder: Path
+    key: Ed25519PrivateKey = field(default_factory=seal.new_key)
+    objects: dict[str, bytes] = field(default_factory=dict)
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def shards(self) -> list[str]:
+        return sorted(name for name in self.objects if name.startswith("shards/"))
+
+    @property
+    def parts(self) -> list[str]:
+        return sorted(name for name in self.objects if name.startswith("audit/"))
+
+    def make(self) -> "Sealed":
+        objects, made = built()
+        self.objects, self.manifest = dict(objects), copy.deepcopy(made)
+        self.write()
+        return self
+
+    def entries(self) -> list[dict[str, Any]]:
+        return entries(self.objects)
+
+    def write(self) -> None:
+        """Everything anew, signed by the run's key."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        for name, data in self.objects.items():
+            storage.write_bytes(str(self.folder / name), data)
+        self.sign(self.manifest, self.key)
+
+    def sign(self, made: dict[str, Any], key: Ed25519PrivateKey) -> None:
+        self.put_manifest(seal.sign({n: v for n, v in made.items() if n != "signature"}, key))
+
+    def put_manifest(self, made: dict[str, Any]) -> None:
+        storage.write_bytes(str(self.folder / "manifest.json"), manifest.to_bytes(made), overwrite=True)
+
+    def read_manifest(self) -> dict[str, Any]:
+        made: dict[str, Any] = json.loads((self.folder / "manifest.json").read_bytes())
+        return made
+
+    def reseal(self, made: Mapping[str, bytes] | None = None, /, **changes: Any) -> None:
+        """As if the job had made these objects and this manifest: hashes, root and signature fit."""
+        self.objects |= made or {}
+        entries = self.entries()
+        self.manifest |= {"objects": entries, "merkle_root": seal.merkle_root(entries)} | changes
+        self.write()
+
+    def edited(self, name: str, edit: Callable[[list[dict[str, Any]]], object]) -> bytes:
+        """A part of the audit with its rows edited in place."""
+        rows = pq.read_table(io.BytesIO(self.objects[name])).to_pylist()
+        edit(rows)
+        return audit.to_bytes(pa.Table.from_pylist(rows, schema=records.AUDIT))
+
+    def faults(self) -> dict[str, list[str]]:
+        """What a checker who has the public key finds, by the object's name."""
+        found: dict[str, list[str]] = {}
+        for finding in verify(str(self.folder), self.key.public_key()):
+            found.setdefault(finding.name, []).append(finding.fault)
+        return found

@@ -1,0 +1,117 @@
+"""The independent count of people behind each surrogate, against what was really put in."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deid.privacy import check
+
+DIM = 6
+Row = tuple[int, int, int, str]  # person, picture of his, surrogate, status
+
+
+def face_of(person: int, picture: int) -> np.ndarray:
+    """People are at least 1 apart, pictures of one of them at most .3."""
+    centre = np.zeros(DIM)
+    centre[person % DIM] = 1 + person // DIM
+    jitter = np.random.default_rng([person, picture]).normal(size=DIM)
+    return (centre + 0.15 * jitter / np.linalg.norm(jitter)).astype(np.float32)
+
+
+def unit(rows: list[Row], counts: bool = True, subjects: bool = False) -> check.Unit:
+    numbers = pa.array(range(len(rows)), pa.int32())
+    vectors = np.array([face_of(person, picture) for person, picture, _, _ in rows], np.float16)
+    worn = pa.table(
+        {
+            "position": numbers,
+            "number": pa.array([0] * len(rows), pa.int32()),
+            "surrogate_id": pa.array([surrogate for _, _, surrogate, _ in rows], pa.int64()),
+            "status": pa.array([status for *_, status in rows], pa.string()),
+        }
+    )
+    seen = pa.table(
+        {
+            "position": numbers,
+            "number": pa.array([0] * len(rows), pa.int32()),
+            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIM),
+            "counts": pa.array([counts] * len(rows)),
+            "subject": pa.array([str(p).encode() if subjects else b"" for p, *_ in rows], pa.binary()),
+        }
+    )
+    return worn, seen
+
+
+def counted(*units: check.Unit, k: int = 2, by_subject: bool = False) -> check.Count:
+    def given() -> Iterator[check.Unit]:
+        yield from units
+
+    return check.count(given, k, 0.6, by_subject)
+
+
+rows = st.lists(
+    st.tuples(
+        st.integers(0, 30), st.integers(0, 5), st.integers(0, 4), st.sampled_from(["replaced", "covered"])
+    ),
+    min_size=1,
+    max_size=80,
+)
+
+
+@settings(deadline=None)
+@given(rows, st.integers(1, 4))
+def test_it_counts_the_people_whose_faces_were_replaced(given: list[Row], units: int) -> None:
+    expected: dict[int, set[int]] = {}
+    for person, _, surrogate, status in given:
+        if status == "replaced":
+            expected.setdefault(surrogate, set()).add(person)
+    parts = [given[n::units] for n in range(units)]
+    found = counted(*(unit(part) for part in parts), k=7)
+    assert found.people == {surrogate: len(people) for surrogate, people in expected.items()}
+    assert found.short == {surrogate for surrogate, people in expected.items() if len(people) < 7}
+    named = counted(*(unit(part, subjects=True) for part in parts), by_subject=True)
+    assert named.people == found.people
+
+
+def test_many_pictures_of_one_person_are_one() -> None:
+    found = counted(unit([(3, picture, 0, "replaced") for picture in range(200)]))
+    assert found.people == {0: 1}
+    assert found.short == {0}
+
+
+def test_faces_that_cannot_be_told_apart_count_for_nobody() -> None:
+    found = counted(unit([(person, 0, 0, "replaced") for person in range(5)], counts=False))
+    assert found.people == {0: 0}
+
+
+def test_a_face_that_was_covered_in_the_end_is_not_behind_the_surrogate() -> None:
+    found = counted(unit([(0, 0, 9, "replaced"), (1, 0, 9, "covered")]))
+    assert found.people == {9: 1}
+
+
+def test_faces_are_looked_up_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "ROWS", 3)
+    given = [(person, 0, person % 7, "replaced") for person in range(28)]
+    assert counted(unit(given[:13]), unit(given[13:])).people == dict.fromkeys(range(7), 4)
+
+
+def test_summary() -> None:
+    assert check.Count(2, {5: 2, 6: 2, 7: 9}).summary() == {
+        "k": 2,
+        "surrogates": 3,
+        "min": 2,
+        "median": 2.0,
+        "histogram": {"2": 2, "9": 1},
+    }
+    assert check.Count(2, {}).summary()["surrogates"] == 0
+
+
+def test_packing_is_a_proof() -> None:
+    """As many points as it says lie pairwise apart; a chain of close points proves fewer than its length."""
+    chain = [np.array([0.3 * n, 0], np.float32) for n in range(10)]
+    assert check.packing(chain, 0.6, 100) == 5
+    assert check.packing(chain, 0.6, 3) == 3
+    assert check.packing([], 0.6, 3) == 0
