@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import scipy.sparse
+import scipy.sparse.csgraph
 from numpy.typing import NDArray
 
 from deid.gallery import store
@@ -121,10 +123,25 @@ def truth(folder: Path, name: str) -> NDArray[np.int64]:
 
 
 def impostors(rows: int, same: float) -> dict[str, float]:
-    """Of pairs of different people's means: the share below `same`, and how many that is for one person."""
+    """Of pairs of different people's means: the share below `same`, how many that is for one person, and the share of
+    people whom plain single linkage would make one, of as many as have so many rows (at most 100,000)."""
     gallery, rng = centres(), np.random.default_rng(3)
-    mixed = rng.integers(0, len(gallery), (20_000, MIXED)).astype(np.int16)
+    count = min(rows // 10, 100_000)
+    mixed = rng.integers(0, len(gallery), (count, MIXED)).astype(np.int16)
     weights = rng.normal(size=mixed.shape).astype(np.float32)
     drawn = located(gallery, mixed, weights / np.linalg.norm(weights, axis=1, keepdims=True))
-    share = np.mean([(((drawn - one) ** 2).sum(1) < same**2).sum() - 1 for one in drawn[:1000]]) / len(drawn)
-    return {"share_of_pairs_below_same": float(share), "others_below_same": float(share * rows / 10)}
+    norms = (drawn**2).sum(1)
+    graph = []
+    for start in range(0, count, 1000):
+        part = slice(start, start + 1000)
+        near = norms[part, None] + norms - 2 * drawn[part] @ drawn.T < same**2
+        graph.append(scipy.sparse.csr_matrix(near))
+    edges = scipy.sparse.vstack(graph)
+    share = (edges.nnz - count) / count / (count - 1)
+    sizes = np.bincount(scipy.sparse.csgraph.connected_components(edges, directed=False)[1])
+    return {
+        "share_of_pairs_below_same": share,
+        "others_below_same": share * rows / 10,
+        "single_linkage_people": count,
+        "single_linkage_share_in_one": float(sizes.max() / count),
+    }

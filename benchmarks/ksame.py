@@ -139,6 +139,7 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--k", type=int, nargs="*", default=KS)
+    parser.add_argument("--others", nargs="*", default=OTHERS, help="other settings to compare with")
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap")
     arguments = parser.parse_args()
     scratch = common.outside_repository(arguments.scratch)
@@ -149,7 +150,7 @@ def main() -> None:
     )
     clear = Clear.of(photographs, eyes)
     ks = {f"assignment.k={k}": k for k in arguments.k}
-    wanted = dict(surrogates_jobs.override(name) for name in (*ks, *OTHERS))
+    wanted = dict(surrogates_jobs.override(name) for name in (*ks, *arguments.others))
     runs = surrogates_jobs.run_all(wanted, clear.encoded, scratch)
     found = attacks(clear, eyes, {name: made for name, (made, _) in runs.items()}, arguments.resamples)
     result = {

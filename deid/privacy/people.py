@@ -30,8 +30,8 @@ class Settings:
     objects: a task holds about `rows` faces (300 bytes each), a bin should hold about as many."""
 
     same: float
-    cells: int = 8  # nearest cells of a mean in which others are compared with it
-    wide: int = 32  # likewise of a few faces that nobody was found for
+    cells: int = 16  # nearest cells of a mean in which others are compared with it
+    wide: int = 64  # likewise of a few faces that nobody was found for
     bins: int = 64
     batch: int = 1024  # blocks read by one task
     rows: int = 1 << 20
