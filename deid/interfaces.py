@@ -61,7 +61,7 @@ class Face:
     spare_mesh: NDArray[np.float32] | None = None  # [468, 3] pixels of the spare
     k: int = 0  # gallery identities averaged
     identities: NDArray[np.int32] | None = None  # [k] of the gallery, which the assignment appoints
-    surrogate_id: int = -1  # keyed hash of the identities that were averaged; -1: none were
+    surrogate_id: int = -1  # number of the shared surrogate (`keys.surrogate_id`); -1: none is appointed
     wanted: NDArray[np.float32] | None = (
         None  # [5] `align.EXPRESSION` of the surrogate; None: as the mesh has it
     )

@@ -85,7 +85,7 @@ FACE = pa.struct(
         ("k", pa.int32()),  # gallery identities averaged
         ("wanted", pa.binary()),  # float32[5] expression of the surrogate; empty: as the mesh has it
         ("identities", pa.binary()),  # int32[k] of the gallery, as appointed; empty: none are
-        ("surrogate_id", pa.int64()),  # keyed hash of the identities that were averaged; -1: none were
+        ("surrogate_id", pa.int64()),  # number of the shared surrogate; -1: none is appointed
         ("sex", pa.int8()),  # apparent: 1 male, 0 female, -1 not known
         ("age", pa.float32()),  # apparent, years; NaN: not known
         ("expression", pa.string()),  # of the source: "", smiling, neutral, unknown

@@ -29,6 +29,7 @@ Person = dict[str, Any]  # a row of `people.PERSONS`
 class Appointed:
     """What the assignment settles of a face."""
 
+    group: int  # who shares it: number of a surrogate, or of a person
     identities: tuple[int, ...]  # of the gallery; none: no surrogate can be had
     sex: int  # 1 male, 0 female, -1 not known
     age: float  # years; NaN: not known
@@ -44,14 +45,16 @@ class KSame:
 
     def __init__(self, surrogates: Sequence[Surrogate], config: Config) -> None:
         self.bands, self.shared_looks = config.assignment.age_bands, config.shared_looks
-        self.of_key = {key: surrogate for surrogate in surrogates for key in surrogate.keys}
+        self.of_key = {
+            key: (n, surrogate) for n, surrogate in enumerate(surrogates) for key in surrogate.keys
+        }
 
     def of(self, person: Person) -> Appointed:
         own = assign.key(person["cell"], person["male"], person["age"], self.bands)
-        found = self.of_key[own]
+        group, found = self.of_key[own]
         if not self.shared_looks:
-            return Appointed(found.identities, own.sex, person["age"])
-        return Appointed(found.identities, found.sex, found.age, found.looks)
+            return Appointed(group, found.identities, own.sex, person["age"])
+        return Appointed(group, found.identities, found.sex, found.age, found.looks)
 
 
 class KeyedRandom:
@@ -65,7 +68,7 @@ class KeyedRandom:
         number = int(person["person"])
         if number not in self.drawn:
             self.drawn[number] = self.draw(number, person)
-        return Appointed(self.drawn[number], assign.key(0, person["male"], 0, ()).sex, person["age"])
+        return Appointed(number, self.drawn[number], assign.key(0, person["male"], 0, ()).sex, person["age"])
 
     def draw(self, number: int, person: Person) -> tuple[int, ...]:
         options, gallery = self.config, gallery_of(self.config.gallery)
@@ -113,9 +116,10 @@ class Recall:
 
     def appoint(self, face: Face, person: Person) -> None:
         appointed = self.appointer.of(person)
-        identities = np.array(appointed.identities, np.int32)
-        shared = len(identities) and keys.surrogate_id(self.secret, identities) not in self.withheld
-        face.identities = identities if shared else None
+        if appointed.identities:
+            number = keys.surrogate_id(self.secret, appointed.group, appointed.identities)
+            if number not in self.withheld:
+                face.identities, face.surrogate_id = np.array(appointed.identities, np.int32), number
         face.sex, face.age = appointed.sex, float(appointed.age)
         if face.looks is not None and appointed.looks is not None:
             face.looks = np.where(OF_A_PERSON, appointed.looks, face.looks).astype(np.float32)

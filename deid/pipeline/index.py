@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from deid import records
 from deid.config import Config
+from deid.faces.align import pose
 from deid.faces.appearance import LOOKS
 from deid.gallery import store as gallery_store
 from deid.interfaces import Face, Gallery
@@ -21,7 +22,7 @@ from deid.pipeline.shield import shielded
 from deid.privacy import people
 from deid.privacy.vault import Vault
 from deid.shards import tables
-from deid.surrogates import match
+from deid.surrogates import masks, match
 
 
 def index_name(unit: int) -> str:
@@ -89,8 +90,11 @@ class WriteIndex:
         return pa.table(columns, schema=people.schema(vectors.shape[1], len(LOOKS)))
 
     def counts(self, face: Face) -> bool:
-        """Its embedding tells people apart: it is large enough, and its landmarks can be trusted."""
-        return face.height >= self.config.assignment.smallest and face.mesh is not None
+        """Its embedding tells people apart: it is large enough, not turned far, and its landmarks can be trusted."""
+        if face.height < self.config.assignment.smallest or face.mesh is None or not masks.agrees(face):
+            return False
+        yaw, pitch, _ = pose(face.mesh)
+        return bool(max(abs(yaw), abs(pitch)) <= self.config.ladder.turned)
 
 
 def largest(row: Row) -> Face:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deid import config as configuration
-from deid.pipeline.index import faces_name
+from deid.pipeline.index import faces_name, persons_name
 from deid.pipeline.write import commit_name
 from deid.privacy import audit, check, shred
 from deid.privacy.assign import Surrogate
@@ -47,7 +47,9 @@ def recount(config: configuration.Config, vault: Vault, units: int) -> Count:
 
     def pairs() -> Iterator[check.Unit]:
         for unit in range(units):
-            yield raw_audit(vault, unit), tables.from_bytes(vault.get(faces_name(unit)))
+            seen = tables.from_bytes(vault.get(faces_name(unit)))
+            persons = tables.from_bytes(vault.get(persons_name(unit)))
+            yield raw_audit(vault, unit), seen.append_column("person", persons["person"])
 
     options = config.assignment
     return check.count(pairs, options.k, options.apart, options.subject is not None)

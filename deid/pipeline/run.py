@@ -22,6 +22,7 @@ from deid.pipeline import cluster, parts, publish
 from deid.pipeline import plan as planning
 from deid.pipeline.passes import Passes
 from deid.pipeline.publish import Done
+from deid.pipeline.shield import shielded
 from deid.privacy import manifest as manifests
 from deid.privacy import seal, shred, vault
 from deid.privacy.check import Count
@@ -54,6 +55,7 @@ def secret_of(config: Config) -> bytes:
     return hashlib.sha256(f"deid repeatable run {config.seed}".encode()).digest()
 
 
+@shielded("run")
 def run(config: Config) -> RunResult:
     """Run the job that the configuration describes.
 
@@ -65,6 +67,9 @@ def run(config: Config) -> RunResult:
     secret, name = secret_of(config), secrets.token_hex(8)
     output = storage.join(config.output.uri, name)
     state = vault.create(storage.join(config.state, name), config.state_key)
+    kept = None
+    if config.seed is not None:
+        log.warning("seed is set: ids and draws can be worked out again, so this is not for release")
     try:
         with cluster.session(config.cluster):
             cluster.configure(config.cluster)
@@ -82,21 +87,27 @@ def run(config: Config) -> RunResult:
         storage.write_bytes(storage.join(output, "manifest.json"), manifests.to_bytes(signed))
     except BaseException as error:  # noqa: BLE001 - whatever it is, nothing stays behind
         _clean(output, state)
+        if kept:
+            log.error(
+                "a list of what did not go out is kept below state, in the folder that ends in -quarantine"
+            )
         raise _foreseen(error) if isinstance(error, ray.exceptions.RayError) else error from None
     sources = quarantine.to_pylist() if logs.debugging() else []
     return RunResult(name, output, kept, signed, seal.public_hex(private.public_key()), seconds, sources)
 
 
 def _clean(output: str, state: vault.Vault) -> None:
-    """After a run that failed: nothing of it stays. What ended it is what the user is told; what stays, too."""
-    try:
-        shred.everything(output)
-    except DeidError:
-        log.error("the run failed, and its output could not be deleted: delete its folder by hand")
+    """After a run that failed: nothing of it stays, its state first. What ended it is what the user is told; what
+    stays, too."""
     try:
         state.destroy()
-    except DeidError:
+    except Exception:  # noqa: BLE001 - the output is to be deleted whatever happened to the state
         log.error("the run failed, and its state could not be deleted: delete its folder by hand")
+    finally:
+        try:
+            shred.everything(output)
+        except DeidError:
+            log.error("the run failed, and its output could not be deleted: delete its folder by hand")
 
 
 def _sealed(

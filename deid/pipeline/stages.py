@@ -24,7 +24,7 @@ from deid.pipeline.guard import attempt, attempt_batch
 from deid.pipeline.identities import Identities
 from deid.pipeline.rows import Row
 from deid.pipeline.shield import shielded
-from deid.privacy import audit, keys
+from deid.privacy import audit
 from deid.shards import pictures
 from deid.surrogates import composite, ksame, ladder, masks, match, mimic
 from deid.surrogates.match import UNKNOWN
@@ -147,7 +147,6 @@ class Generate:
         self.identities = Identities(self.gallery, config.match, secret, parts.attributes(config))
         self.appointed = config.two_passes  # who gets which identities is settled: they stay, whatever fails
         self.shared = config.shared_looks  # nothing but pose and expression is to tell who it is
-        self.secret = secret
         self.steering = Steering(self.gallery, config.match.corrections)
         self.generator = parts.build(config, "generator", stage)
         self.segmenter = parts.segmenter(config, stage)
@@ -333,7 +332,6 @@ class Generate:
             raise FaceError("match_failed")
         else:
             indices = face.identities.astype(np.int64)
-            face.surrogate_id = keys.surrogate_id(self.secret, indices)
         face.k = len(indices)
         return indices
 

@@ -34,8 +34,8 @@ OTHER = "other"
 UNKNOWN = "unknown"
 # Columns of which a combination must not be rare, in the order in which they are given up.
 ORDER = ("expression", "face_size", "age_band", "sex", "k_class", "anonymizer", "status")
-_OF_A_PERSON = ("sex", "age_band", "expression")
-_OF_THE_JOB = ("anonymizer", "reason", "gate", "k_class", "face_size")
+_OF_A_PERSON = ("sex", "age_band", "expression", "face_size")
+_OF_THE_JOB = ("anonymizer", "reason", "gate", "k_class")
 _SEX = {1: "male", 0: "female"}
 _PART_ROWS = 1_000_000
 
@@ -228,11 +228,10 @@ def summary(raw: Iterable[pa.Table], k: int, counts: Mapping[str, int]) -> pa.Ta
     rung); or "rows", with what became of the rows of the audit; or "suppressed", with the cells that the released
     audit lost by column, out of `rows`; or "counts", with `counts` as given.
 
-    What the job did (status, anonymizer, reason, gate, k class, and the size of the region it worked on) is counted
-    as it is: a small count there warns the operator of a fault, and no one is described by it. What describes a person
-    (sex, age, expression) is folded into "other" as long as a value has fewer than k faces, and with the next smallest
-    value as long as "other" has; otherwise a count of 1 would single somebody out. Fewer than k faces in all are not
-    described.
+    What the job did (status, anonymizer, reason, gate, k class) is counted as it is: a small count there warns the
+    operator of a fault, and no one is described by it. What describes a person (sex, age, expression, size) is folded
+    into "other" as long as a value has fewer than k faces, and with the next smallest value as long as "other" has;
+    otherwise a count of 1 would single somebody out. Fewer than k faces in all are not described.
 
     Args:
         raw: as in `release`.

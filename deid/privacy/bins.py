@@ -34,7 +34,10 @@ FACES = schema(128, 17)
 # Of `person/<block>`, row by row as the block: what all faces of a person share. Without a person: -1, -1, own values.
 # With `people.Settings.means` also "mean", float16[dim]: of the person's embeddings, null without a person.
 PERSONS = pa.schema(
-    [("person", pa.int64()), ("cell", pa.int32()), ("male", pa.float32()), ("age", pa.float32())]
+    [
+        *(("person", pa.int64()), ("cell", pa.int32()), ("male", pa.float32()), ("age", pa.float32())),
+        ("faces", pa.int32()),  # that the person has
+    ]
 )
 _NEEDED = ["cell", "embedding", "male", "age", "subject"]
 ROW = pa.field("row", pa.int32())  # place in its batch
@@ -118,7 +121,8 @@ def _sorted(job: Spread, name: str, held: list[tuple[str, pa.Table]]) -> Batch:
         part, number = table.take(order[start:stop]), int(bins[order[start]])
         if number < 0:
             nobody = pa.array(np.full(len(part), -1))
-            answer = [part["row"], nobody, nobody.cast(pa.int32()), part["male"], part["age"]]
+            alone = pa.array(np.ones(len(part), np.int32))
+            answer = [part["row"], nobody, nobody.cast(pa.int32()), part["male"], part["age"], alone]
             put(job.scratch, f"people/row/{name}/none", pa.table(answer, pa.schema([ROW, *PERSONS])))
             without = len(part)
         else:

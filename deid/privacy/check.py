@@ -1,8 +1,9 @@
 """The independent count: how many people stand behind each surrogate of what is about to be released.
 
 It shares no code with the assignment. It starts from the units' commits (what really was put in place of which face)
-and from the embeddings of pass 1, and proves people apart by a packing: faces pairwise farther apart than one person's
-pictures ever are must be so many people, however they were clustered. With a subject column it counts subjects.
+and from the embeddings of pass 1, and shows people apart by a packing: faces pairwise farther apart than one person's
+pictures mostly are count as so many people, and never as more than there are pseudo-identities among them. With a
+subject column it counts subjects.
 """
 
 import collections
@@ -50,7 +51,8 @@ def count(units: Callable[[], Iterable[Unit]], k: int, apart: float, by_subject:
 
     Args:
         units: gives all units, as often as it is asked for, each as two tables: `worn` with columns position, number
-            (of a face), surrogate_id, status; and `seen` with columns position, number, embedding, counts, subject.
+            (of a face), surrogate_id, status; and `seen` with columns position, number, embedding, counts, subject,
+            person.
         apart: embedding distance from which two faces are two people.
         by_subject: the corpus names its people.
     """
@@ -61,13 +63,18 @@ def count(units: Callable[[], Iterable[Unit]], k: int, apart: float, by_subject:
     for part in _parts(faces):
         vectors: dict[int, list[NDArray[np.float32]]] = collections.defaultdict(list)
         subjects: dict[int, set[bytes]] = collections.defaultdict(set)
+        persons: dict[int, set[int]] = collections.defaultdict(set)
         for worn, seen in units():
-            for surrogate, vector, subject in _joined(_replaced(worn), seen, part):
+            for surrogate, vector, subject, person in _joined(_replaced(worn), seen, part):
                 vectors[surrogate].append(vector)
                 subjects[surrogate].add(subject)
+                persons[surrogate].add(person)
         for surrogate in part:
-            named = len(subjects[surrogate] - {b""})
-            people[surrogate] = named if by_subject else packing(vectors[surrogate], apart, FARTHEST * k)
+            if by_subject:
+                people[surrogate] = len(subjects[surrogate] - {b""})
+            else:
+                found = packing(vectors[surrogate], apart, FARTHEST * k)
+                people[surrogate] = min(found, len(persons[surrogate]))
     return Count(k, people)
 
 
@@ -93,8 +100,8 @@ def _replaced(worn: pa.Table) -> pa.Table:
 
 def _joined(
     worn: pa.Table, seen: pa.Table, part: set[int]
-) -> Iterable[tuple[int, NDArray[np.float32], bytes]]:
-    """Surrogate, embedding and subject of the faces that count."""
+) -> Iterable[tuple[int, NDArray[np.float32], bytes, int]]:
+    """Surrogate, embedding, subject and person of the faces that count."""
     place = {
         (position, number): row
         for row, (position, number, counts) in enumerate(
@@ -108,13 +115,13 @@ def _joined(
         if counts
     }
     vectors = _vectors(seen)
-    subjects = seen["subject"].to_pylist()
+    subjects, persons = seen["subject"].to_pylist(), seen["person"].to_pylist()
     for position, number, surrogate in zip(
         *(worn[name].to_pylist() for name in ("position", "number", "surrogate_id")), strict=True
     ):
         row = place.get((position, number))
         if row is not None and surrogate in part:
-            yield surrogate, vectors[row].copy(), subjects[row]  # a view would hold the whole unit's
+            yield surrogate, vectors[row].copy(), subjects[row], persons[row]  # a view would hold the unit's
 
 
 def _vectors(seen: pa.Table) -> NDArray[np.float32]:

@@ -6,12 +6,16 @@ and nobody without the secret can compute or invert one.
 
 import hashlib
 import hmac
+import re
 import unicodedata
+from collections.abc import Sequence
+from decimal import Decimal
 
 import numpy as np
 from numpy.typing import NDArray
 
 ID_BYTES = 16
+_NUMBER = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40})?(e[+-]?[0-9]{1,2})?", re.ASCII)
 Scalar = str | int | float | bool
 
 
@@ -41,26 +45,25 @@ def shard_name(secret: bytes, unit: int, content: bytes) -> str:
     return _derive(secret, "deid/shard-name", _numbers(unit) + content)[:ID_BYTES].hex()
 
 
-def surrogate_id(secret: bytes, identities: NDArray[np.integer]) -> int:
-    """Number of a set of gallery identities, 0 to 2^63 - 1."""
-    return (
-        int.from_bytes(_derive(secret, "deid/surrogate", _numbers(*sorted(identities.tolist())))[:8], "big")
-        >> 1
-    )
+def surrogate_id(secret: bytes, group: int, identities: Sequence[int]) -> int:
+    """Number of a group's surrogate, 0 to 2^63 - 1. Two groups may have drawn the same gallery identities, and do not
+    share what else their surrogates are steered to."""
+    message = _numbers(group, *sorted(identities))
+    return int.from_bytes(_derive(secret, "deid/surrogate", message)[:8], "big") >> 1
 
 
 def subject(secret: bytes, value: Scalar) -> bytes:
     """What stands for a person's name in a run: 16 bytes.
 
-    17, 17.0, "17" and " 17 " are one person, and so are the composed and decomposed forms of a letter (Unicode, NFC):
-    one person taken for two would count twice towards k, two taken for one only cost a surrogate.
+    Spellings are one person: 17, 17.0, "017" and " 17 "; upper and lower case; widths, spaces, composed letters and
+    invisible characters (Unicode, NFKC). One person taken for two would count twice towards k, two taken for one only
+    cost a surrogate.
     """
-    if isinstance(value, bool):
-        text = str(value).lower()
-    elif isinstance(value, float):
-        text = str(int(value)) if value.is_integer() else repr(value)
-    else:
-        text = unicodedata.normalize("NFC", str(value)).strip()
+    shown = unicodedata.normalize("NFKC", str(value)).casefold()
+    shown = "".join(letter for letter in shown if unicodedata.category(letter) != "Cf")
+    text = unicodedata.normalize("NFKC", " ".join(shown.split()))
+    if _NUMBER.fullmatch(text):
+        text = f"{Decimal(text).normalize():f}"
     return _derive(secret, "deid/subject", text.encode("utf-8", "surrogatepass"))[:ID_BYTES]
 
 

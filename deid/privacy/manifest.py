@@ -166,6 +166,9 @@ def public_config(config: Config) -> dict[str, Any]:
         values[section].pop(name)
     for name in ("state", "state_key", "signing", "seed", "gallery", "cluster"):
         values.pop(name)
+    for part in ("detector", "mesher", "embedder", "generator"):  # options may hold paths
+        options = json.dumps(values[part].pop("options"), sort_keys=True)
+        values[part]["options_sha256"] = hashlib.sha256(options.encode()).hexdigest()
     values["assignment"]["people_by"] = "face" if values["assignment"].pop("subject") is None else "subject"
     values["repeatable"] = config.seed is not None  # ids and draws can be worked out again: not for release
     return values

@@ -205,7 +205,8 @@ def _united(
         male, age = (sums[:, [1, 3]] / sums[:, [2, 4]]).astype(np.float32).T
     counts = {"persons": len(chosen), "faces": int(faces.sum()), "subjects": len(codes.dictionary)}
     counts |= {"largest": int(faces.max()), "groups": len(heads)}
-    persons = pa.table([person, cells[person], male[person], age[person]], PERSONS)
+    columns = [person, cells[person], male[person], age[person], faces[person].astype(np.int32)]
+    persons = pa.table(columns, PERSONS)
     if settings.means:
         flat = clusters.means[chosen[person]].astype(np.float16)
         means = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])

@@ -108,7 +108,7 @@ class Cell:
         even where one person was split. None with subjects.
     nearest: [G] for each gallery identity the least distance (Euclidean) to any face; infinite without one.
     faces: all, whether they count or not.
-    looks, knows: [L] sums over all faces, and how many know each.
+    looks, knows: [L] sums over all faces, and how many know each; the faces of a person weigh 1 together.
     male, age: [2] sum and how many know it, of all faces (the person's value for each).
     """
 
@@ -117,7 +117,7 @@ class Cell:
     nearest: NDArray[np.float32]
     faces: int
     looks: NDArray[np.float64]
-    knows: NDArray[np.int64]
+    knows: NDArray[np.float64]
     male: NDArray[np.float64]
     age: NDArray[np.float64]
 
@@ -248,6 +248,7 @@ class _Part:
         self.counts = faces["counts"].to_numpy() & named
         self.looks = vectors(faces["looks"])
         self.male, self.age = faces["male"].to_numpy(), faces["age"].to_numpy()
+        self.weights = 1 / np.maximum(faces["faces"].to_numpy().astype(np.float64), 1)  # a person weighs 1
 
     def cell(self, rows: slice) -> Cell:
         embeddings = self.embeddings[rows][self.embedded[rows]].astype(np.float32)
@@ -257,7 +258,8 @@ class _Part:
         witnesses = packed(
             self.embeddings[rows][proof].astype(np.float32), self.settings.apart, self.settings.most
         )
-        looks, knows = _sums(self.looks[rows])
+        weights = self.weights[rows]
+        looks, knows = _sums(self.looks[rows], weights)
         return Cell(
             Tally().add(self.ids[rows][self.counts[rows]]),
             witnesses,
@@ -265,13 +267,16 @@ class _Part:
             rows.stop - rows.start,
             looks,
             knows,
-            *(np.concatenate(_sums(of[rows, None])).astype(np.float64) for of in (self.male, self.age)),
+            *(np.concatenate(_sums(of[rows, None], weights)) for of in (self.male, self.age)),
         )
 
 
-def _sums(values: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _sums(
+    values: NDArray[np.floating], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weighted sums [M] of values [n, M], and the weights of those that are known [M]."""
     known = np.isfinite(values)
-    return np.where(known, values, 0).astype(np.float64).sum(0), known.sum(0)
+    return weights @ np.where(known, values, 0).astype(np.float64), weights @ known
 
 
 def least(embeddings: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -73,11 +73,11 @@ def make(folder: Path) -> Source:
         (f"{key}.cls", source.text("member .cls").encode()),
         (f"{key}.txt", source.text("member .txt").encode()),
         (f"{key}.caption", source.text("member .caption").encode()),
-        (f"{source.text('key of a PNG')}.png", told_png(source, faces[1])),
-        (f"{source.text('key of a WebP')}.webp", told_webp(source, faces[2])),
+        *named(source, "key of a PNG", "png", told_png(source, faces[1])),
+        *named(source, "key of a WebP", "webp", told_webp(source, faces[2])),
     ]
     second = [
-        (f"{source.text('key of a portrait')}.jpg", corpus.encoded(corpus.portrait(300))),
+        *named(source, "key of a portrait", "jpg", corpus.encoded(corpus.portrait(300))),
         *broken(source, faces[0]),
     ]
     shard = f"{source.text('folder of a shard')}/{source.text('name of a shard')}.tar"
@@ -88,6 +88,13 @@ def make(folder: Path) -> Source:
     for name, data in source.shards.items():
         source.hashed(f"shard {name}", data)
     return source
+
+
+def named(source: Source, place: str, extension: str, picture: bytes) -> list[tuple[str, bytes]]:
+    """A sample that says who it shows: somebody of its own."""
+    key = source.text(place)
+    who = json.dumps({"who": source.text(f"subject, {place}")}).encode()
+    return [(f"{key}.{extension}", picture), (f"{key}.json", who)]
 
 
 def people(folder: Path) -> list[Image.Image]:

@@ -76,7 +76,7 @@ def settings(raw: str, folder: Path, **changes: Any) -> dict[str, Any]:
         "unit_size": 4,
         "detector": {"name": "tests.e2e.canaries:TellingDetector"},
         "embedder": {"name": "tests.e2e.canaries:RecordingEmbedder"},
-        "assignment": {"subject": "who"},
+        "assignment": {"subject": "who", "k": 2, "smallest": 8},
         "metadata": {
             "members": {"cls": "int"},
             "sidecar_fields": {
@@ -168,8 +168,8 @@ def test_every_canary_stands_in_the_source(source: canaries.Source, raw: Path) -
 def test_the_run_ends_well_and_meets_every_case(ended: Ended) -> None:
     assert ended.process.returncode == 0, ended.process.stdout + ended.process.stderr
     for reason in ("truncated_image", "not_an_image", "empty", "no_image", "unsafe_member", "shard_damaged"):
-        assert f"quarantined: {reason}" in ended.process.stdout
-    assert "quarantined: detector_failed" in ended.process.stdout
+        assert f"not out: {reason}" in ended.process.stdout
+    assert "not out: detector_failed" in ended.process.stdout
     assert len(ended.own) > 4, "no embeddings were recorded"
     logs = [path for path in ended.ray.rglob("*") if path.is_file() and not path.is_symlink()]
     assert any(b"stage=detect" in path.read_bytes() for path in logs)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from deid import config, records
+from deid.faces.align import five_points
 from deid.faces.appearance import LOOKS
 from deid.gallery import store as gallery_store
 from deid.interfaces import Face
@@ -26,12 +27,15 @@ BASE = {
 
 
 def face(embedding: np.ndarray | None, height: float = 80, mesh: bool = True) -> Face:
-    box = np.array([10, 10, 10 + height * 0.8, 10 + height], np.float32)
+    shape = gallery_store.load(None).meshes.mean(0)
+    shape = ((shape - shape.min(0)) / np.ptp(shape[:, 1]) * height + 10).astype(np.float32)
+    box = np.concatenate([shape[:, :2].min(0), shape[:, :2].max(0)])
     return Face(
         box,
         0.9,
-        np.zeros((5, 2), np.float32),
-        mesh=np.zeros((468, 3), np.float32) if mesh else None,
+        five_points(shape),
+        mesh=shape if mesh else None,
+        mesh_score=0.9 if mesh else 0.0,
         embedding=embedding,
         looks=np.arange(len(LOOKS), dtype=np.float32),
     )
@@ -87,8 +91,11 @@ def test_the_index_holds_the_faces_and_no_picture(vault: Vault) -> None:
 
 def test_small_faces_and_faces_without_a_mesh_have_a_cell_and_do_not_count(vault: Vault) -> None:
     one, two, three = people_of(3)
-    indexed(vault, [[picture(0, 0, face(one, 39), face(two, 41), face(three, mesh=False))]])
-    assert tables.from_bytes(vault.get(index.faces_name(0)))["counts"].to_pylist() == [False, True, False]
+    elsewhere = face(three)
+    elsewhere.mesh = None if elsewhere.mesh is None else elsewhere.mesh + 300
+    indexed(vault, [[picture(0, 0, face(one, 39), face(two, 41), face(three, mesh=False), elsewhere)]])
+    counts = tables.from_bytes(vault.get(index.faces_name(0)))["counts"].to_pylist()
+    assert counts == [False, True, False, False]
 
 
 def test_the_subject_is_that_of_the_largest_face(vault: Vault) -> None:
@@ -165,7 +172,7 @@ def test_own_looks_stay_where_they_are_not_shared(vault: Vault) -> None:
 def test_withheld_surrogates_are_appointed_to_nobody(vault: Vault) -> None:
     settings = indexed(vault, corpus(1), assignment={"k": 3})
     made = shared(vault, settings, 1)
-    withheld = {keys.surrogate_id(SECRET, np.array(made[0].identities))}
+    withheld = {keys.surrogate_id(SECRET, 0, made[0].identities)}
     items = [picture(0, n) for n in range(6)]
     Recall(vault, KSame(made, settings), SECRET, withheld)(0, items)
     given = [row.faces[0].identities for row in items]
@@ -200,3 +207,17 @@ def test_a_picture_that_failed_in_either_pass_stays_failed(vault: Vault) -> None
     Recall(vault, KSame(shared(vault, settings, 1), settings), SECRET)(0, items)
     assert [row.reason for row in items] == ["", "", "detector_failed", "", "record_changed", ""]
     assert [len(row.faces) for row in items] == [1, 1, 0, 1, 0, 1]
+
+
+def test_a_person_with_many_pictures_weighs_no_more_than_another(vault: Vault) -> None:
+    vectors, rng = people_of(3), np.random.default_rng(0)
+
+    def of(person: int) -> Face:
+        made = face(vectors[person] + rng.normal(0, 0.003, 128).astype(np.float32))
+        made.looks = np.full(len(LOOKS), float(person == 0), np.float32)
+        return made
+
+    units = [[picture(0, n, of(0)) for n in range(30)] + [picture(0, 30 + n, of(1 + n)) for n in range(2)]]
+    settings = indexed(vault, units, assignment={"k": 3})
+    (made,) = shared(vault, settings, 1)
+    np.testing.assert_allclose(made.looks, 1 / 3, rtol=1e-5)

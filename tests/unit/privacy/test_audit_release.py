@@ -30,7 +30,7 @@ WORDS = {
     "reason": ["", "turned"],
     "gate": ["passed", "missed"],
 }
-PERSON = ("sex", "age_band", "expression")
+PERSON = ("sex", "age_band", "expression", "face_size")
 
 
 def raw(rows: list[dict[str, Any]]) -> pa.Table:

@@ -22,7 +22,9 @@ def face_of(person: int, picture: int) -> np.ndarray:
     return (centre + 0.15 * jitter / np.linalg.norm(jitter)).astype(np.float32)
 
 
-def unit(rows: list[Row], counts: bool = True, subjects: bool = False) -> check.Unit:
+def unit(
+    rows: list[Row], counts: bool = True, subjects: bool = False, persons: int | None = None
+) -> check.Unit:
     numbers = pa.array(range(len(rows)), pa.int32())
     vectors = np.array([face_of(person, picture) for person, picture, _, _ in rows], np.float16)
     worn = pa.table(
@@ -39,6 +41,7 @@ def unit(rows: list[Row], counts: bool = True, subjects: bool = False) -> check.
             "number": pa.array([0] * len(rows), pa.int32()),
             "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIM),
             "counts": pa.array([counts] * len(rows)),
+            "person": pa.array([person if persons is None else persons for person, *_ in rows], pa.int64()),
             "subject": pa.array([str(p).encode() if subjects else b"" for p, *_ in rows], pa.binary()),
         }
     )
@@ -115,3 +118,8 @@ def test_packing_is_a_proof() -> None:
     assert check.packing(chain, 0.6, 100) == 5
     assert check.packing(chain, 0.6, 3) == 3
     assert check.packing([], 0.6, 3) == 0
+
+
+def test_no_more_than_there_are_pseudo_identities() -> None:
+    """Pictures of one person that lie far apart, and were taken for one all the same."""
+    assert counted(unit([(person, 0, 0, "replaced") for person in range(5)], persons=3)).people == {0: 1}

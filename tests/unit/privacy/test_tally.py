@@ -124,10 +124,10 @@ def test_classes_count_people_not_faces(tmp_path: Path) -> None:
         assert len(cell.witnesses) == 4
         expected = np.linalg.norm(mine[:, None] - CENTRES, axis=2).min(0)
         np.testing.assert_allclose(cell.nearest, expected, atol=1e-3)
-        np.testing.assert_allclose(cell.male, [90, 180])
-        np.testing.assert_allclose(cell.age, [5400, 180])
-    assert sum(cell.looks[0] for cell in found.values()) == 720
-    assert sum(cell.knows[1] for cell in found.values()) == 180
+        np.testing.assert_allclose(cell.male, [3, 6])
+        np.testing.assert_allclose(cell.age, [180, 6])
+    assert sum(cell.looks[0] for cell in found.values()) == pytest.approx(24)  # 12 people, each 2.0
+    assert sum(cell.knows[1] for cell in found.values()) == pytest.approx(6)
 
 
 def test_how_blocks_are_cut_changes_no_count(tmp_path: Path) -> None:
