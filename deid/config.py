@@ -205,6 +205,13 @@ class Metadata(Section):
     sidecar_fields: dict[str, SidecarField] = {}  # fields of the sample's .json that pass
     members: dict[Literal["cls"], Literal["int"]] = {}  # text members that pass, and their types
 
+    @pydantic.field_validator("sidecar_fields")
+    @classmethod
+    def _names(cls, fields: dict[str, SidecarField]) -> dict[str, SidecarField]:
+        if "cls" in fields:
+            raise ValueError("cls is the name of a member of its own: set metadata.members to {cls: int}")
+        return fields
+
 
 class Stage(Section):
     actors: int = Field(1, ge=1)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,8 @@ def signed_by(manifest: Mapping[str, Any], public: Ed25519PublicKey) -> bool:
     """Whether the manifest is as the owner of `public` signed it."""
     signature = manifest.get("signature")
     if not isinstance(signature, dict) or not isinstance(signature.get("value"), str):
+        return False
+    if not re.fullmatch("[0-9a-f]{128}", signature["value"]):  # one way to write it, so that no bit is free
         return False
     named = {name: value for name, value in signature.items() if name != "value"}
     if named != {"algorithm": ALGORITHM, "public_key": public_hex(public)}:

@@ -20,6 +20,9 @@ from deid.privacy import seal, verify_audit, verify_objects, verify_shards
 from deid.privacy.verify_objects import MANIFEST, Faults
 from deid.shards import storage
 
+REPEATABLE = (
+    "the run was repeatable (seed was set): its ids and draws can be worked out again; it is not for release"
+)
 _SHARED = ("surrogate", "ksame-pixel")  # anonymizers whose results people can share
 _SHOWN = 5  # faults of one shard that are named one by one
 
@@ -60,6 +63,7 @@ class _Config(_Part):
 
 class _Counts(_Part):
     pictures_out: int
+    pictures_dropped: int
     faces: int
     replaced: int
     covered: int
@@ -79,7 +83,10 @@ class _Manifest(_Part):
 
 
 def verify(
-    uri: str, public: Ed25519PublicKey, say: Callable[[str], None] = lambda line: None
+    uri: str,
+    public: Ed25519PublicKey,
+    say: Callable[[str], None] = lambda line: None,
+    allow_repeatable: bool = False,
 ) -> list[Finding]:
     """Everything that is wrong with a run's output, sorted; empty when it is as signed and keeps its promises.
 
@@ -87,6 +94,7 @@ def verify(
         uri: folder or s3:// prefix of one run.
         public: the key that it must be signed with.
         say: gets a line for each part of the check that found nothing, with what was looked at.
+        allow_repeatable: a run with a `seed` is no fault: for measurements.
 
     Raises:
         InputError: there is nothing, or it cannot be read.
@@ -103,6 +111,8 @@ def verify(
     except ValueError as error:
         return [Finding(MANIFEST, str(error))]
     findings = []
+    if manifest["config"].get("repeatable") is not False and not allow_repeatable:
+        findings.append(Finding(MANIFEST, REPEATABLE))
     for faults, line in _sections(uri, files, manifest, data, public):
         found = [Finding(name, fault) for name, fault in faults]
         findings += found
@@ -153,7 +163,7 @@ def _sections(
     )
     size = sum(size for size, _ in signed.marks.values())
     yield (
-        verify_objects.faults(files, found, signed),
+        _objects(files, found, signed),
         f"objects: {len(signed.marks):,} with {size:,} bytes, each there with the SHA-256 that was signed",
     )
     contents = verify_objects.contents(found, signed)
@@ -230,6 +240,13 @@ def _signature(manifest: dict[str, Any], data: bytes, public: Ed25519PublicKey) 
         yield MANIFEST, f"is signed with another key: {signature.get('public_key')}"
     else:
         yield MANIFEST, "was edited after it was signed: the signature does not hold"
+
+
+def _objects(files: Mapping[str, int], found: Mapping[str, Any], signed: verify_objects.Signed) -> Faults:
+    yield from verify_objects.faults(files, found, signed)
+    for name in sorted(signed.marks):
+        if not kind(name):
+            yield name, "is no object that a run writes"
 
 
 def _root(manifest: dict[str, Any]) -> Faults:

@@ -149,8 +149,15 @@ class Audit:
             if (values[status] == "dropped") != nowhere and values[status] != SUPPRESSED:
                 yield "audit", f"{rows} rows of status {values[status]} name {'no' if nowhere else 'a'} shard"
         faces = sum(rows for name, rows in seen.items() if name)
-        if faces != wanted["faces"] and (self.rows or wanted["faces"] >= k):
+        if not self.rows and wanted["faces"] + wanted["pictures_dropped"] < k:
+            return
+        if faces != wanted["faces"]:
             yield "audit", f"has {faces} faces, the manifest counts {wanted['faces']}"
+        if seen[""] != wanted["pictures_dropped"]:  # in no shard, be their status taken out or not
+            yield (
+                "audit",
+                f"has {seen['']} pictures dropped, the manifest counts {wanted['pictures_dropped']}",
+            )
         if not self.rows:
             return
         for name in ("replaced", "covered"):
@@ -206,3 +213,12 @@ def people(found: Any, manifest: Mapping[str, Any], mode: str, k: int) -> Faults
         yield "people.json", f"is for k = {stated.get('k')}, the run was for {k}"
     if surrogates != 0 and not (isinstance(least, int) and least >= k):
         yield "people.json", f"a surrogate stands for {least} people, fewer than {k}"
+    if not surrogates and manifest["counts"]["replaced"]:
+        yield "people.json", "names no surrogate, and faces were replaced"
+    histogram = stated.get("histogram")
+    try:
+        counted = {int(people): int(times) for people, times in dict(histogram or {}).items()}
+    except (TypeError, ValueError):
+        counted = {-1: 1}
+    if (sum(counted.values()), min(counted, default=0)) != (surrogates, least):
+        yield "people.json", "its histogram does not fit its other numbers"

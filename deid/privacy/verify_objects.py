@@ -1,12 +1,14 @@
 """What a checker looks at in a run's folder: every object that was signed, in its place, and nothing else."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deid.errors import InputError
 from deid.privacy import shred
 from deid.shards import storage
 
@@ -45,19 +47,34 @@ class Found:
 
 
 def listing(uri: str) -> dict[str, int]:
-    """Bytes by name of everything below the run's folder; -1 for what cannot be an object of a run: a broken link, a
-    device, a name that begins or ends with "/". Unlike `storage.list_files` it passes over nothing."""
+    """Bytes by name of everything below the run's folder; -1 for what cannot be an object of a run: a link, a device, a
+    folder with nothing in it, a name that begins or ends with "/". Unlike `storage.list_files` it passes over nothing.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
     if uri.startswith("s3://"):
         bucket, _, prefix = uri.removeprefix("s3://").partition("/")
         below = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
         found = shred.list_objects(bucket, below)
         return {name[len(below) :]: size if name == name.strip("/") else -1 for name, size in found}
-    folder = Path(uri.removeprefix("file://"))
-    return {
-        path.relative_to(folder).as_posix(): path.stat().st_size if path.is_file() else -1
-        for path in folder.rglob("*")
-        if path.is_symlink() or not path.is_dir()
-    }
+    folder, files = Path(uri.removeprefix("file://")), dict[str, int]()
+
+    def unreadable(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise InputError(
+                f"{uri}: a folder below it cannot be read ({error.strerror}); nothing is checked"
+            )
+
+    for parent, folders, names in os.walk(folder, onerror=unreadable):
+        paths = [Path(parent, name) for name in (*folders, *names)]
+        if not paths and Path(parent) != folder:
+            files[Path(parent).relative_to(folder).as_posix()] = -1
+        for path in paths:
+            if path.is_symlink() or not path.is_dir():
+                plain = path.is_file() and not path.is_symlink()
+                files[path.relative_to(folder).as_posix()] = path.stat().st_size if plain else -1
+    return files
 
 
 def read(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from deid.config import Metadata
 
 _BLOCK = 512
-_NAME = re.compile(r"([A-Za-z0-9_-]+)\.(jpg|png|webp|json|cls)")
+_NAME = re.compile(r"([0-9a-f]{32})\.(jpg|png|webp|json|cls)")  # a key of `keys.output_id`
 _HEADER = {"mtime": 0, "uid": 0, "gid": 0, "mode": 0o644, "uname": "", "gname": "", "type": tarfile.REGTYPE}
 _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (float, int), "bool": (bool,), "str": (str,)}
 

@@ -125,6 +125,23 @@ def test_many_faulty_rows_are_not_all_listed(run: Sealed) -> None:
     assert any("more such pictures" in line for line in lines)
 
 
+@pytest.mark.parametrize("status", ["dropped", "*"])
+def test_pictures_that_were_dropped_are_as_many_as_counted(run: Sealed, status: str) -> None:
+    """That a picture was dropped shows in its empty shard, be its status taken out or not."""
+    for name in run.parts:
+
+        def edit(rows: Rows) -> None:
+            for row in rows:
+                row["status"] = status if row["shard"] == "" else row["status"]
+
+        run.reseal({name: run.edited(name, edit)})
+    assert run.faults() == {}
+    counts = run.manifest["counts"]
+    for number in (0, 5, 7):
+        run.reseal(counts=counts | {"pictures_dropped": number})
+        assert run.faults()["audit"] == [f"has 6 pictures dropped, the manifest counts {number}"]
+
+
 def summary_with(run: Sealed, **values: int) -> bytes:
     rows = pq.read_table(io.BytesIO(run.objects["summary.parquet"])).to_pylist()
     for row in rows:
@@ -160,6 +177,9 @@ def test_an_audit_that_was_withheld(run: Sealed) -> None:
     run.reseal({run.parts[0]: audit.to_bytes(records.AUDIT.empty_table())})
     assert "has 0 faces, the manifest counts 72" in run.faults()["audit"]
     counts = run.manifest["counts"] | {"faces": 4, "replaced": 3, "covered": 1}
+    run.reseal(counts=counts)  # with the pictures that were dropped they are 10 rows
+    assert "has 0 faces, the manifest counts 4" in run.faults()["audit"]
+    counts |= {"pictures_dropped": 0}
     run.reseal(
         {"summary.parquet": summary_with(run, status_replaced=3, status_covered=1, rows_released=0)},
         counts=counts,

@@ -16,6 +16,7 @@ from deid.shards import webdataset
 from tests.unit.privacy.sealed import Sealed, picture
 
 NONE = config.Metadata()
+ID = "a0" * 16
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_a_shard_that_is_cut_short(run: Sealed, cut: int) -> None:
 
 @pytest.mark.parametrize("size", [0, 512, 1023])
 def test_a_shard_without_its_whole_end(size: int) -> None:
-    data = webdataset.write_shard([("a", {"png": picture(1, "png")})])
+    data = webdataset.write_shard([(ID, {"png": picture(1, "png")})])
     (member,) = tarfile.open(fileobj=io.BytesIO(data)).getmembers()  # noqa: SIM115
     end = 512 + -(-member.size // 512) * 512
     assert verify_shards.read(data[: end + 1024], NONE).faults == []
@@ -114,7 +115,26 @@ def test_bytes_behind_the_end_of_a_shard(run: Sealed, tail: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a.b.jpg", "a b.jpg", "sub/a.jpg", "ä.jpg", ".jpg", "a", "a.exe", "../a.jpg", "a.JPG"]
+    "name",
+    [
+        "a.b.jpg",
+        "a b.jpg",
+        "sub/a.jpg",
+        "ä.jpg",
+        ".jpg",
+        "a",
+        "a.exe",
+        "../a.jpg",
+        "a.JPG",
+        "anna.jpg",
+        ID + ".JPG",
+        ID + ".exe",
+        ID[1:] + ".jpg",
+        ID + "0.jpg",
+        ID.upper() + ".jpg",
+        f"sub/{ID}.jpg",
+        f"{ID}.x.jpg",
+    ],
 )
 def test_a_key_that_is_not_plain(run: Sealed, name: str) -> None:
     def edit(info: tarfile.TarInfo, content: bytes) -> bytes:
@@ -142,9 +162,11 @@ def test_a_key_that_is_there_twice(run: Sealed) -> None:
 
 
 def test_a_sample_without_its_picture(run: Sealed) -> None:
-    data = webdataset.write_shard([("a", {"jpg": picture(1, "jpg"), "json": b"{}"}), ("b", {"cls": b"1"})])
+    data = webdataset.write_shard(
+        [(ID, {"jpg": picture(1, "jpg"), "json": b"{}"}), ("b" * 32, {"cls": b"1"})]
+    )
     found = verify_shards.read(data, config.Metadata(members={"cls": "int"}))
-    assert (found.keys, found.faults) == (["a"], ["1 samples have no picture"])
+    assert (found.keys, found.faults) == ([ID], ["1 samples have no picture"])
     run.reseal({run.shards[0]: data})
     assert "1 samples have no picture" in run.faults()[run.shards[0]]
 
