@@ -111,21 +111,20 @@ def demo(
 def verify(
     output_run: Annotated[str, typer.Argument(help="Folder or s3:// prefix of one finished run.")],
     key: Annotated[str, typer.Option(help="Public key of who signs: 64 hex characters or a PEM file.")],
-    allow_repeatable: Annotated[
-        bool, typer.Option("--allow-repeatable", help="A run with a seed, as for measurements, is no fault.")
-    ] = False,
     linkage: Annotated[
         tuple[str, str] | None,
         typer.Option(help="RAW OUT: attack the link between source shards and output, too."),
     ] = None,
+    allow_repeatable: Annotated[
+        bool, typer.Option("--allow-repeatable", help="Accept a run with a seed; never for a release.")
+    ] = False,
 ) -> None:
     """Check a run's output: signature, every object, pictures, audit. Exit code 6 when anything is wrong."""
     from deid.privacy import seal
     from deid.privacy import verify as checks
 
-    found = checks.verify(
-        output_run, seal.load_public(key), lambda line: typer.echo(f"ok     {line}"), allow_repeatable
-    )
+    public = seal.load_public(key)
+    found = checks.verify(output_run, public, lambda line: typer.echo(f"ok     {line}"), allow_repeatable)
     for finding in found:
         typer.echo(f"FAULT  {finding}")
     above = _attack(*linkage) if linkage else 0

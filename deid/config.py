@@ -207,10 +207,12 @@ class Metadata(Section):
 
     @pydantic.field_validator("sidecar_fields")
     @classmethod
-    def _names(cls, fields: dict[str, SidecarField]) -> dict[str, SidecarField]:
-        if "cls" in fields:
-            raise ValueError("cls is the name of a member of its own: set metadata.members to {cls: int}")
-        return fields
+    def _no_member(cls, given: dict[str, SidecarField]) -> dict[str, SidecarField]:
+        if "cls" in given:
+            raise ValueError(
+                "cls is the name of a member; set metadata.members to {cls: int}, or rename the field"
+            )
+        return given
 
 
 class Stage(Section):

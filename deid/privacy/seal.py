@@ -15,6 +15,7 @@ from deid.errors import ConfigError
 from deid.privacy import wrapping
 
 ALGORITHM = "Ed25519"
+_VALUE = re.compile("[0-9a-f]{128}")  # a signature as `sign` writes it
 _RAW = serialization.Encoding.Raw, serialization.PublicFormat.Raw
 _PEM = serialization.Encoding.PEM
 
@@ -138,15 +139,14 @@ def sign(manifest: Mapping[str, Any], private: Ed25519PrivateKey) -> dict[str, A
 def signed_by(manifest: Mapping[str, Any], public: Ed25519PublicKey) -> bool:
     """Whether the manifest is as the owner of `public` signed it."""
     signature = manifest.get("signature")
-    if not isinstance(signature, dict) or not isinstance(signature.get("value"), str):
-        return False
-    if not re.fullmatch("[0-9a-f]{128}", signature["value"]):  # one way to write it, so that no bit is free
+    value = signature.get("value") if isinstance(signature, dict) else None
+    if not isinstance(signature, dict) or not isinstance(value, str) or not _VALUE.fullmatch(value):
         return False
     named = {name: value for name, value in signature.items() if name != "value"}
     if named != {"algorithm": ALGORITHM, "public_key": public_hex(public)}:
         return False
     try:
-        public.verify(bytes.fromhex(signature["value"]), canonical({**manifest, "signature": named}))
+        public.verify(bytes.fromhex(value), canonical({**manifest, "signature": named}))
     except (InvalidSignature, ValueError):
         return False
     return True

@@ -16,14 +16,14 @@ from deid import records
 from deid.config import Metadata
 from deid.errors import InputError
 from deid.privacy import manifest as manifests
-from deid.privacy import seal, verify_audit, verify_objects, verify_shards
-from deid.privacy.verify_objects import MANIFEST, Faults
+from deid.privacy import seal, verify_audit, verify_objects, verify_people, verify_shards
+from deid.privacy.verify_objects import MANIFEST, Faults, kind
 from deid.shards import storage
 
-REPEATABLE = (
+_SHARED = ("surrogate", "ksame-pixel")  # anonymizers whose results people can share
+_REPEATABLE = (
     "the run was repeatable (seed was set): its ids and draws can be worked out again; it is not for release"
 )
-_SHARED = ("surrogate", "ksame-pixel")  # anonymizers whose results people can share
 _SHOWN = 5  # faults of one shard that are named one by one
 
 
@@ -59,14 +59,15 @@ class _Config(_Part):
     anonymizer: str
     assignment: _Assignment
     metadata: Metadata
+    repeatable: bool
 
 
 class _Counts(_Part):
-    pictures_out: int
-    pictures_dropped: int
-    faces: int
-    replaced: int
-    covered: int
+    pictures_out: int = Field(ge=0)
+    faces: int = Field(ge=0)
+    replaced: int = Field(ge=0)
+    covered: int = Field(ge=0)
+    pictures_dropped: int = Field(ge=0)
 
 
 class _Manifest(_Part):
@@ -94,7 +95,7 @@ def verify(
         uri: folder or s3:// prefix of one run.
         public: the key that it must be signed with.
         say: gets a line for each part of the check that found nothing, with what was looked at.
-        allow_repeatable: a run with a `seed` is no fault: for measurements.
+        allow_repeatable: a run with a seed is no fault: for measurements, never for a release.
 
     Raises:
         InputError: there is nothing, or it cannot be read.
@@ -103,7 +104,9 @@ def verify(
     files = verify_objects.listing(uri)
     if not files:
         raise InputError(f"{uri}: nothing is there; give the folder of one finished run")
-    if files.get(MANIFEST, -1) < 0:
+    if files.get(MANIFEST, 0) < 0:
+        return [Finding(MANIFEST, "is no plain file")]
+    if MANIFEST not in files:
         return [Finding(MANIFEST, "is missing: the run did not end, or it was removed")]
     data = storage.read_bytes(storage.join(uri, MANIFEST))
     try:
@@ -111,8 +114,8 @@ def verify(
     except ValueError as error:
         return [Finding(MANIFEST, str(error))]
     findings = []
-    if manifest["config"].get("repeatable") is not False and not allow_repeatable:
-        findings.append(Finding(MANIFEST, REPEATABLE))
+    if manifest["config"]["repeatable"] and not allow_repeatable:
+        findings.append(Finding(MANIFEST, _REPEATABLE))
     for faults, line in _sections(uri, files, manifest, data, public):
         found = [Finding(name, fault) for name, fault in faults]
         findings += found
@@ -163,7 +166,7 @@ def _sections(
     )
     size = sum(size for size, _ in signed.marks.values())
     yield (
-        _objects(files, found, signed),
+        verify_objects.faults(files, found, signed),
         f"objects: {len(signed.marks):,} with {size:,} bytes, each there with the SHA-256 that was signed",
     )
     contents = verify_objects.contents(found, signed)
@@ -197,18 +200,9 @@ def _tables(
         f"people: {stated.get('surrogates')} surrogates, at least {stated.get('min')} people each (k = {k})"
     )
     yield (
-        verify_audit.people(contents.get("people.json"), manifest, mode, k),
+        verify_people.faults(contents.get("people.json"), manifest, mode, k),
         line if mode == "k-same" else f"people: as the manifest says; {mode} promises no number",
     )
-
-
-def kind(name: str) -> str:
-    """What an object is, by its name: shard, audit, summary, people, or ""."""
-    if name.startswith("shards/") and name.endswith(".tar"):
-        return "shard"
-    if name.startswith("audit/"):
-        return "audit"
-    return {"summary.parquet": "summary", "people.json": "people"}.get(name, "")
 
 
 def _look(name: str, data: bytes, shards: list[str], allowed: Metadata) -> Any:
@@ -221,10 +215,7 @@ def _look(name: str, data: bytes, shards: list[str], allowed: Metadata) -> Any:
         case "summary":
             return verify_audit.read_summary(data)
         case "people":
-            try:
-                return json.loads(data)
-            except (ValueError, RecursionError):
-                return None
+            return data
     return None
 
 
@@ -240,13 +231,6 @@ def _signature(manifest: dict[str, Any], data: bytes, public: Ed25519PublicKey) 
         yield MANIFEST, f"is signed with another key: {signature.get('public_key')}"
     else:
         yield MANIFEST, "was edited after it was signed: the signature does not hold"
-
-
-def _objects(files: Mapping[str, int], found: Mapping[str, Any], signed: verify_objects.Signed) -> Faults:
-    yield from verify_objects.faults(files, found, signed)
-    for name in sorted(signed.marks):
-        if not kind(name):
-            yield name, "is no object that a run writes"
 
 
 def _root(manifest: dict[str, Any]) -> Faults:

@@ -199,26 +199,3 @@ def summary(found: Mapping[tuple[str, str], int], manifest: Mapping[str, Any], r
         if found.get((name, value), 0) != number:
             where = "the audit has" if name == "rows" else "the manifest counts"
             yield "summary.parquet", f"{name} {value}: {found.get((name, value), 0)}, {where} {number}"
-
-
-def people(found: Any, manifest: Mapping[str, Any], mode: str, k: int) -> Faults:
-    """People behind the surrogates: the same as in the manifest, and k at least where that is promised."""
-    if found != manifest["people"]:
-        yield "people.json", "is not what the manifest says of people"
-    if mode != "k-same":
-        return
-    stated = manifest["people"]
-    surrogates, least = stated.get("surrogates"), stated.get("min")
-    if stated.get("k") != k:
-        yield "people.json", f"is for k = {stated.get('k')}, the run was for {k}"
-    if surrogates != 0 and not (isinstance(least, int) and least >= k):
-        yield "people.json", f"a surrogate stands for {least} people, fewer than {k}"
-    if not surrogates and manifest["counts"]["replaced"]:
-        yield "people.json", "names no surrogate, and faces were replaced"
-    histogram = stated.get("histogram")
-    try:
-        counted = {int(people): int(times) for people, times in dict(histogram or {}).items()}
-    except (TypeError, ValueError):
-        counted = {-1: 1}
-    if (sum(counted.values()), min(counted, default=0)) != (surrogates, least):
-        yield "people.json", "its histogram does not fit its other numbers"

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import re
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,10 +15,21 @@ from deid.privacy import shred
 from deid.shards import storage
 
 MANIFEST = "manifest.json"
+_KINDS = {
+    "shard": re.compile(r"shards/[0-9a-f]{32}\.tar"),
+    "audit": re.compile(r"audit/part-[0-9]{5,9}\.parquet"),
+    "summary": re.compile(r"summary\.parquet"),
+    "people": re.compile(r"people\.json"),
+}
 _THREADS = 8  # objects that are read at once, each whole
 
 Faults = Iterator[tuple[str, str]]  # name of the object, fault
 Mark = tuple[int, str]  # bytes and SHA-256 (hex) of a content
+
+
+def kind(name: str) -> str:
+    """What an object is, by its name as the job gives it: shard, audit, summary, people, or ""."""
+    return next((kind for kind, pattern in _KINDS.items() if pattern.fullmatch(name)), "")
 
 
 class Signed:
@@ -47,8 +60,8 @@ class Found:
 
 
 def listing(uri: str) -> dict[str, int]:
-    """Bytes by name of everything below the run's folder; -1 for what cannot be an object of a run: a link, a device, a
-    folder with nothing in it, a name that begins or ends with "/". Unlike `storage.list_files` it passes over nothing.
+    """Bytes by name of everything below the run's folder; -1 for what cannot be an object of a run: a link, a
+    device, an empty folder, a name that begins or ends with "/". Unlike `storage.list_files` it passes over nothing.
 
     Raises:
         InputError: a folder cannot be read.
@@ -58,23 +71,27 @@ def listing(uri: str) -> dict[str, int]:
         below = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
         found = shred.list_objects(bucket, below)
         return {name[len(below) :]: size if name == name.strip("/") else -1 for name, size in found}
-    folder, files = Path(uri.removeprefix("file://")), dict[str, int]()
+    folder = Path(uri.removeprefix("file://"))
+    try:
+        return dict(_local(folder)) if folder.is_dir() else {}
+    except OSError as error:
+        raise InputError(f"{error.filename}: {error.strerror}; it cannot be checked") from None
 
-    def unreadable(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
-            raise InputError(
-                f"{uri}: a folder below it cannot be read ({error.strerror}); nothing is checked"
-            )
 
-    for parent, folders, names in os.walk(folder, onerror=unreadable):
-        paths = [Path(parent, name) for name in (*folders, *names)]
-        if not paths and Path(parent) != folder:
-            files[Path(parent).relative_to(folder).as_posix()] = -1
-        for path in paths:
-            if path.is_symlink() or not path.is_dir():
-                plain = path.is_file() and not path.is_symlink()
-                files[path.relative_to(folder).as_posix()] = path.stat().st_size if plain else -1
-    return files
+def _local(folder: Path) -> Iterator[tuple[str, int]]:
+    def end(error: OSError) -> None:
+        raise error
+
+    for parent, folders, names in os.walk(folder, onerror=end):
+        below = Path(parent).relative_to(folder).as_posix()
+        if not folders and not names and Path(parent) != folder:
+            yield f"{below}/", -1
+        for name in folders + names:
+            path = Path(parent, name)
+            status = path.lstat()
+            if not stat.S_ISDIR(status.st_mode):
+                plain = stat.S_ISREG(status.st_mode)
+                yield path.relative_to(folder).as_posix(), status.st_size if plain else -1
 
 
 def read(
@@ -104,7 +121,8 @@ def contents(found: Mapping[str, Found], signed: Signed) -> dict[str, Any]:
 
 
 def faults(files: Mapping[str, int], found: Mapping[str, Found], signed: Signed) -> Faults:
-    """Objects that were changed, removed, added, renamed, or put in another's place."""
+    """Objects that were changed, removed, added, renamed, or put in another's place, or that no run writes."""
+    yield from ((name, "is no object of a run") for name in sorted(signed.marks) if not kind(name))
     strangers = {found[n].mark: n for n in sorted(found.keys() - signed.marks.keys(), reverse=True)}
     moved = set[str]()
     for name in sorted(signed.marks.keys() - files.keys()):

@@ -128,6 +128,8 @@ def sidecar(data: bytes, extension: str, allowed: Metadata) -> Iterator[str]:
     if not isinstance(fields, dict):
         yield "is no JSON object"
         return
+    if json.dumps(fields, sort_keys=True).encode() != data:  # so a name that stands there twice, too
+        yield "is not written as the job writes it"
     for name, value in fields.items():
         rule = allowed.sidecar_fields.get(name)
         if rule is None or type(value) not in _TYPES[rule.type] or (rule.values and value not in rule.values):

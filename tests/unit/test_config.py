@@ -82,6 +82,15 @@ def test_a_sidecar_field_without_a_sound_shape_is_one_line(rule: object, words: 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("rule", ["int", {"type": "str", "free": True}])
+def test_a_field_with_a_member_s_name_is_one_line(rule: object) -> None:
+    """It would be written as the member .cls."""
+    with pytest.raises(
+        ConfigError, match=r"^[^\n]*metadata\.sidecar_fields: [^\n]*cls is the name of a member[^\n]*$"
+    ):
+        config.parse(MINIMAL | {"metadata": {"sidecar_fields": {"cls": rule}, "members": {"cls": "int"}}})
+
+
 def test_the_field_that_names_the_person_cannot_pass() -> None:
     changes = {"assignment": {"subject": "who"}, "metadata": {"sidecar_fields": {"who": "int"}}}
     with pytest.raises(ConfigError, match=r"assignment\.subject names the person.*sidecar_fields"):

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from deid import config, records
-from deid.privacy import audit, keys, manifest, seal
+from deid.privacy import audit, keys, manifest, seal, verify_people
 from deid.privacy.verify import verify
 from deid.shards import pictures, storage, webdataset
 
@@ -36,7 +36,10 @@ SETTINGS = config.parse(
         },
     }
 )
-PEOPLE = {"k": K, "surrogates": 9, "min": 5, "median": 7, "histogram": {"5": 4, "7": 5}}
+PEOPLE = {
+    "mode": "k-same", "people_by": "face", "pseudo_identities": 55, "k": K, "surrogates": 9, "min": 5, "median": 7.0,
+    "histogram": {"5": 4, "7": 5}, "across_attributes": 1, "least_margin": 0.871, "withheld": 0,
+}  # fmt: skip
 
 
 def picture(number: int, extension: str) -> bytes:
@@ -131,7 +134,7 @@ def built() -> tuple[dict[str, bytes], dict[str, Any]]:
         **shards,
         **dict(audit.parts(audit.release([table], K), 30)),
         "summary.parquet": audit.to_bytes(audit.summary([table], K, sums)),
-        "people.json": json.dumps(PEOPLE).encode(),
+        "people.json": verify_people.to_bytes(PEOPLE),
     }
     made = manifest.build(
         SETTINGS, "0123456789abcdef", commit, entries(objects), sums, {"gate_failed": DROPPED}, {}, PEOPLE,

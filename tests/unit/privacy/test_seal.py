@@ -120,6 +120,8 @@ def test_every_part_of_the_signature_counts() -> None:
     changes: list[dict[str, Any]] = [
         {"algorithm": "none"}, {"public_key": seal.public_hex(seal.new_key().public_key())}, {"more": 1},
         {"value": ""}, {"value": "zz"}, {"value": None}, {"value": value[:-2]}, {"value": "00" * 64},
+        {"value": value.upper()}, {"value": f" {value}"}, {"value": f"{value}\n"},
+        {"value": f"{value[:2]} {value[2:]}"},
     ]  # fmt: skip
     for change in changes:
         assert not seal.signed_by({**signed, "signature": signed["signature"] | change}, key.public_key())

@@ -64,6 +64,15 @@ def test_a_tampered_run_ends_with_6_and_one_line_a_finding(run: Sealed) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_repeatable_run_ends_with_6_unless_it_is_allowed(run: Sealed) -> None:
+    run.reseal(config=run.manifest["config"] | {"repeatable": True})
+    arguments = "verify", str(run.folder), "--key", public(run)
+    done = deid(*arguments)
+    assert done.returncode == 6
+    assert "FAULT  manifest.json: the run was repeatable (seed was set)" in done.stdout
+    assert deid(*arguments, "--allow-repeatable").returncode == 0
+
+
 def test_mistakes_have_their_code_and_line(run: Sealed, tmp_path: Path) -> None:
     for arguments, code, words in (
         ((str(run.folder), "--key", "no-such-file"), 2, "64 hex characters"),

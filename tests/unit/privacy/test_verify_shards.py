@@ -176,6 +176,8 @@ def test_a_sample_without_its_picture(run: Sealed) -> None:
     [
         ("json", {"label": 1}, None),
         ("json", {"label": "Anna"}, "does not let pass: label"),
+        ("json", b'{"label": "Anna", "label": 1}', "is not written as the job writes it"),
+        ("json", b'{"label": 1} ', "is not written as the job writes it"),
         ("json", {"label": True}, "does not let pass: label"),
         ("json", {"caption": "Anna"}, "does not let pass: caption"),
         ("json", {"rate": 1.5}, None),
