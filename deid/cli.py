@@ -24,6 +24,7 @@ app.add_typer(gallery_app, name="gallery")
 keys_app = typer.Typer(no_args_is_help=True, help="Make keys: for the state, for the signature.")
 app.add_typer(keys_app, name="keys")
 
+PEOPLE = ("pseudo_identities", "k", "surrogates", "min", "across_attributes", "withheld")  # of the manifest
 ConfigPath = Annotated[Path, typer.Argument(help="YAML configuration; see configs/.")]
 Cache = Annotated[
     str | None, typer.Option(help="Model cache; default: DEID_MODEL_CACHE or the user's cache folder.")
@@ -64,7 +65,9 @@ def run(
     log.set_debug(settings, debug_local)
     result = pipeline.run(settings)
     reasons = {f"not out: {reason}": count for reason, count in result.manifest["quarantine"].items()}
-    _print_pairs(f"run {result.run}", result.manifest["counts"] | reasons)
+    people = {f"people: {name}": result.manifest["people"].get(name) for name in PEOPLE}
+    shown = {name: value for name, value in people.items() if value is not None}
+    _print_pairs(f"run {result.run}", result.manifest["counts"] | reasons | shown)
     for name, value in (
         ("output", result.output),
         ("public key", result.public_key),

@@ -124,9 +124,13 @@ def quarantined(uri: str, state_key: str | None) -> pa.Table:
     """The list that `run` kept below `uri` under the state key: shard, key and reason of what did not go out.
 
     Raises:
-        ConfigError, StateError: it is another key, or there is no such list.
+        ConfigError: it is another key.
+        InputError: there is no such list.
     """
-    return tables.from_bytes(vault.open(uri, state_key).get("quarantine"))
+    try:
+        return tables.from_bytes(vault.open(uri, state_key).get("quarantine"))
+    except vault.StateError:
+        raise InputError(f"{uri}: no quarantine list is there; give the place that the run printed") from None
 
 
 def anonymizer(config: Config) -> str:

@@ -92,6 +92,11 @@ def assign(
     Raises:
         PromiseError: fewer than k people.
     """
+    if options.subject is not None and cells and not any(cell.people.count for cell in cells.values()):
+        raise PromiseError(
+            "assignment.subject: no sample's .json names its person in this field; correct it, or leave it out to tell "
+            "people apart by their faces"
+        )
     groups = merge(cells, gallery.embeddings, options.k, witnessing(options))
     groups.sort(key=lambda group: min(group.keys))
     order = keys.permutation(secret, len(groups))
@@ -138,9 +143,11 @@ def merge(
     held = np.array([proven(group.cell, settings) for group in groups], np.int64)
     while (small := np.flatnonzero(alive & (held < k))).size:
         if alive.sum() == 1:
+            clustered = round(groups[small[0]].cell.people.count)
             raise PromiseError(
                 f"assignment.k: {held[small[0]]} distinct people were found, and {k} must share a surrogate; nothing "
-                "is released. Give more pictures or a lower assignment.k"
+                f"is released (clearly apart; {clustered} by clustering alone). Give more pictures or a lower "
+                "assignment.k"
             )
         one = int(small[np.argmin(held[small])])
         alive[one] = False

@@ -189,3 +189,11 @@ def test_classes() -> None:
     assert assign.key(4, 0.9, 17.9, bands) == Key(4, 1, 0)
     assert assign.key(4, 0.1, 60, bands) == Key(4, 0, 4)
     assert assign.key(4, float("nan"), float("nan"), bands) == Key(4, -1, -1)
+
+
+def test_a_subject_that_no_sample_names_is_a_wrong_setting() -> None:
+    entries, options = gallery(20), config.Assignment(k=2, subject="name")
+    nameless = cell([1, 2, 3], entries, options)
+    nameless.people = Tally()
+    with pytest.raises(PromiseError, match=r"^assignment\.subject: no sample"):
+        assign.assign({Key(0, 1, 1): nameless}, entries, options, config.Match(), SECRET)
