@@ -22,7 +22,7 @@ from deid.models.store import Store
 from deid.pipeline import parts
 from deid.shards import pictures
 
-VERSION = "1"  # of what is observed; another one makes the kept observations worthless
+VERSION = "2"  # of what is observed; another one makes the kept observations worthless
 GREY = "grey"
 
 

@@ -1,6 +1,5 @@
 """The configurations that `benchmarks.surrogates` compares, and their runs: the job over all photographs, one each."""
 
-import copy
 import json
 import re
 from pathlib import Path
@@ -13,6 +12,7 @@ from benchmarks.london import SEED, SHARDS
 from deid.config import Config, parse
 from deid.demo.run import environment
 from deid.demo.s3server import S3Server
+from deid.evaluation.baselines import merged
 from deid.pipeline import cluster, trace
 from deid.pipeline.run import RunResult, run
 from deid.shards import storage, tables
@@ -55,15 +55,6 @@ def configured(name: str, changes: Changes) -> Config:
         "seed": SEED,
     }
     return parse(merged(base, changes))
-
-
-def merged(base: Changes, changes: Changes) -> Changes:
-    """A copy of nested settings with changes in it."""
-    made = copy.deepcopy(base)
-    for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(made.get(key), dict)
-        made[key] = merged(made[key], value) if both else value
-    return made
 
 
 def slug(name: str) -> str:

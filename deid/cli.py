@@ -2,12 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from deid import log
 from deid.errors import DeidError, PromiseError
+from deid.evaluation.study import cli as study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,6 +24,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(gallery_app, name="gallery")
 keys_app = typer.Typer(no_args_is_help=True, help="Make keys: for the state, for the signature.")
 app.add_typer(keys_app, name="keys")
+app.add_typer(study.app, name="study")
 
 PEOPLE = ("pseudo_identities", "k", "surrogates", "min", "across_attributes", "withheld")  # of the manifest
 ConfigPath = Annotated[Path, typer.Argument(help="YAML configuration; see configs/.")]
@@ -83,12 +85,22 @@ def run(
 def quarantine(
     uri: Annotated[str, typer.Argument(help="As the run named it.")],
     state_key: Annotated[str, typer.Option(help="The state_key of the run's configuration.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Write it as a Parquet file instead; never overwritten.")
+    ] = None,
 ) -> None:
     """List what did not go out and why; for the operator alone, since it names the source."""
     from deid.pipeline import plan as planning
+    from deid.privacy.verify import printable
+    from deid.shards import storage, tables
 
-    for row in planning.quarantined(uri, state_key).to_pylist():
-        typer.echo("{reason}\t{key}\t{shard}".format(**row))
+    found = planning.quarantined(uri, state_key)
+    if out is not None:
+        storage.write_bytes(str(out), tables.to_bytes(found))
+        typer.echo(f"{len(found)} rows in {out}")
+        return
+    for row in found.to_pylist():
+        typer.echo("\t".join(printable(row[name]) for name in ("reason", "key", "shard")))
 
 
 @app.command()
@@ -101,6 +113,38 @@ def plan(config: ConfigPath) -> None:
 
 
 @app.command()
+def status(
+    config: ConfigPath,
+    run: Annotated[
+        str | None, typer.Option(help="Id of a run; default: the open one, else the last.")
+    ] = None,
+) -> None:
+    """Say how far a run is: units, pictures, faces, quarantine, rate, expected end."""
+    from deid import config as configuration
+    from deid.pipeline import opened, progress
+
+    settings = configuration.load(config)
+    found = progress.read(progress.place(settings.state, run or opened.latest(settings)))
+    _print_pairs(str(config), progress.describe(found))
+
+
+@app.command()
+def abandon(config: ConfigPath) -> None:
+    """Drop the run that is open in the configuration's state: what it left in state and output is deleted."""
+    import secrets
+
+    from deid import config as configuration
+    from deid.pipeline import lease, opened
+
+    settings = configuration.load(config)
+    with lease.hold(settings.state, secrets.token_hex(8)):
+        run = opened.abandon(settings)
+    typer.echo(
+        f"run {run} is dropped: what it left in state and output is deleted" if run else "no run is open"
+    )
+
+
+@app.command()
 def demo(
     workdir: Annotated[Path, typer.Option(help="Where the corpus and the result are kept.")] = Path(".demo"),
 ) -> None:
@@ -108,6 +152,70 @@ def demo(
     from deid.demo import run as demonstration
 
     raise typer.Exit(demonstration.main(workdir))
+
+
+@app.command()
+def evaluate(
+    config: Annotated[Path, typer.Argument(help="YAML of an evaluation; see configs/evaluate.yaml.")],
+    require: Annotated[
+        bool, typer.Option("--require", help="Exit code 6 unless all that is asked is measured and met.")
+    ] = False,
+) -> None:
+    """Measure a run, or any tool's pictures beside their sources, and write a report."""
+    from deid.evaluation import run as evaluation
+    from deid.evaluation import settings
+
+    made = evaluation.run(settings.load(config))
+    _print_pairs(f"{made.verdict.treatment}: {made.verdict.state}", made.verdict.lines())
+    _console().print(f"report {made.output}/report.html", soft_wrap=True)
+    if require and not made.verdict.holds:
+        raise PromiseError("the evaluation misses what its configuration asks: see the report's first page")
+
+
+@app.command()
+def recommend(
+    evaluations: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Each an evaluation.json of deid evaluate; default: the one in the package."),
+    ] = None,
+    rank1: Annotated[
+        float, typer.Option(min=0, max=1, help="Most rank-1 of clear enrolments by de-identified probes.")
+    ] = 0.1,
+    auc_alike: Annotated[
+        float, typer.Option(min=0.5, max=1, help="Most AUC, either way round, among people of the same kind.")
+    ] = 0.6,
+    reverse: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Most rank-1, the other way round.")
+    ] = None,
+    auc: Annotated[
+        float | None, typer.Option(min=0.5, max=1, help="Most AUC, either way round, against everybody.")
+    ] = None,
+    parrot: Annotated[
+        float, typer.Option(min=0, max=1, help="Most rank-1 with both sides de-identified.")
+    ] = 0.5,
+    k: Annotated[int | None, typer.Option(min=2, help="Least people promised behind a surrogate.")] = None,
+    found: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Least share of faces found again.")
+    ] = None,
+    expression: Annotated[float | None, typer.Option(min=0, max=1, help="Least share as before.")] = None,
+    sex: Annotated[float | None, typer.Option(min=0, max=1, help="Least share as before.")] = None,
+    seam: Annotated[
+        float | None,
+        typer.Option(min=0, help="Most gradient along the seam, result over source; 1 is no seam."),
+    ] = None,
+    by: Annotated[
+        Literal["value", "bound"],
+        typer.Option(help="Ask it of the value, or of the worse bound of its interval."),
+    ] = "value",
+) -> None:
+    """Print the configuration that keeps the limits given, by measurement. Exit code 6 when none does."""
+    from deid.evaluation import recommend as choice
+
+    asked = {
+        "rank1": rank1, "auc_alike": auc_alike, "reverse": reverse, "auc": auc, "parrot": parrot, "k": k,
+        "found_again": found, "expression": expression, "sex": sex, "seam": seam,
+    }  # fmt: skip
+    typer.echo(choice.recommend(evaluations or [], asked, by), nl=False)
 
 
 @app.command()
@@ -181,24 +289,37 @@ def _store(cache: str | None, mirror: str | None) -> Any:
     )
 
 
+COMMERCIAL = {
+    "clean": "allowed; attribution as the model card says",
+    "permissive": "allowed by the licence of the weights; the training pictures are not cleared",
+    "restricted": "unclear or excluded; ask counsel before any",
+}
+
+
 @models_app.command("list")
 def models_list(cache: Cache = None, mirror: Mirror = None) -> None:
-    """Every model: version, licence and its class, commercial use, whether it is in the cache."""
+    """Every model: class, what it was made from, package, licence, whether it is in the cache; and the origins."""
+    from rich import box
     from rich.table import Table
 
-    names = ("model", "package", "licence", "class", "commercial use", "cached")
-    table = Table(*names, title="models")
-    for row in _store(cache, mirror).rows():
-        cached = "yes" if row.cached else "no"
-        table.add_row(
-            row.name,
-            f"{row.package} {row.version}",
-            row.licence,
-            row.licence_class,
-            row.commercial_use,
-            cached,
-        )
-    _console().print(table)
+    store, console = _store(cache, mirror), _console()
+    table = Table(
+        "model", "class", "made from", "package, version, licence", title="models", box=box.HORIZONTALS
+    )
+    table.show_lines = True
+    for row in store.rows():
+        package = f"{row.package}\n{row.version}, {row.licence}, {'cached' if row.cached else 'not cached'}"
+        table.add_row(row.name, row.licence_class, "\n".join(row.made_from) or "not known", package)
+    console.print(table)
+    title = "origins: data and models of others"
+    table = Table("origin", "kind", "class", "licence", title=title, box=box.HORIZONTALS)
+    table.add_column("source", overflow="fold")
+    for name, origin in store.registry.origins.items():
+        table.add_row(name, origin.kind, origin.licence_class, origin.licence, origin.source)
+    console.print(table)
+    console.print(
+        "commercial use, by class", *(f"  {kind}: {text}" for kind, text in COMMERCIAL.items()), sep="\n"
+    )
 
 
 @models_app.command("fetch")

@@ -6,7 +6,7 @@ import json
 import os
 import posixpath
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import pydantic
 import yaml
@@ -15,7 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from deid.errors import ConfigError
 
 Options = dict[str, Any]
-FieldType = Literal["int", "float", "bool", "str"]
+FieldType = Literal["int", "float", "bool", "str", "numbers", "points", "boxes"]
+_MEMBERS = {"cls": "int", "txt": "free"}
+# No number; not longer than a tar member KEY.NAME.EXT allows.
+PictureName = Annotated[str, Field(pattern=r"^[A-Za-z_-][A-Za-z0-9_-]{0,58}$")]
+MaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,59}\.png$")]
 LicenceClass = Literal["clean", "permissive", "restricted"]
 
 
@@ -25,17 +29,36 @@ class Section(BaseModel):
 
 class Input(Section):
     uri: str  # folder or s3:// prefix that holds the shards
-    format: Literal["webdataset"] = "webdataset"
-    pattern: str = "*.tar"  # names of shards below the folder, at any depth
+    format: Literal["webdataset", "parquet", "folder", "video"] = "webdataset"
+    pattern: str | None = (
+        None  # names of shards at any depth, several with | between; None: the format's, as *.tar
+    )
+    image_columns: tuple[str, ...] = ()  # parquet: columns with pictures; none: found by their types
+    metadata_table: str | None = (
+        None  # folder: name of the table with its pictures' fields; None: metadata.csv, ...
+    )
+    # Shards that have changed since a run took them; new ones are always taken, where a state_key keeps the ledger.
+    changed: Literal["report", "take"] = "report"
+    window_gib: float = Field(4, gt=0)  # shards of about so many GiB are mixed with each other
+    mixed: int = Field(512, ge=1)  # parquet: at least so many samples, of whole row groups, are mixed
 
 
 class Output(Section):
     uri: str  # empty or missing folder or prefix; one sub-folder a run
-    format: Literal["webdataset"] = "webdataset"
+    # of the shards; same: as the input. video goes with an input of video alone
+    format: Literal["same", "webdataset", "parquet", "folder", "video"] = "same"
+    image_struct: bool = (
+        True  # parquet: pictures as struct{bytes, path}, as Hugging Face has them; else plain binary
+    )
+    row_group: int = Field(64, ge=1)  # parquet: rows in one row group
+    class_field: str | None = None  # folder: field that passes and names the class folder; None: all in one
     image_format: Literal["same", "jpg", "png", "webp"] = (
         "same"  # same: JPEG, PNG and WebP stay, others become PNG
     )
     quality: int = Field(95, ge=1, le=100)  # JPEG and WebP
+    crf: int = Field(18, ge=0, le=51)  # video: quality of H.264, less is better and larger
+    # video: copy takes over the sound track as it is: voices identify people, and words name them
+    audio: Literal["drop", "copy"] = "drop"
 
 
 class Models(Section):
@@ -134,6 +157,16 @@ class Region(Section):
     )  # face: width of the soft border, in face heights, outside the region
 
 
+class Tracking(Section):
+    """Video: how faces of consecutive frames become tracks; see docs/video.md."""
+
+    gap_s: float = Field(1.0, ge=0, le=60)  # seconds without a sighting after which a track ends, at most
+    extend_s: float = Field(
+        0.25, ge=0, le=10
+    )  # seconds before the first and after the last sighting in which the face is replaced, too
+    smooth: int = Field(3, ge=0, le=25)  # frames on each side over which places are smoothed; 0: none
+
+
 class Classic(Section):
     """The classic anonymizers. Blur and pixelate are baselines that may leave people recognizable."""
 
@@ -165,6 +198,9 @@ class Gate(Section):
 
 class Limits(Section):
     max_pixels: int = Field(50_000_000, ge=1)  # larger pictures are quarantined before they are decoded
+    # encoded bytes of a picture (default: more than 50 million pixels of four bytes need) or of what lies beside it;
+    # larger pictures are quarantined before they are read, other larger things are not read
+    max_bytes: int = Field(256 << 20, ge=1, le=1 << 30)
     max_damaged_shards: int | None = Field(
         None, ge=0
     )  # more ends the run likewise; None: only the fraction counts
@@ -174,12 +210,22 @@ class Limits(Section):
 class SidecarField(Section):
     """A field of the sample's .json that passes, and in what shape; `label: int` is short for `label: {type: int}`."""
 
+    # numbers: finite numbers in lists; points: the same, positions in the picture; boxes: the same, four by four
+    # (x0, y0, x1, y1, or as the field's users have it)
     type: FieldType
     round: float | None = Field(
         None, gt=0, allow_inf_nan=False
-    )  # int, float: the step; the nearest multiple of it passes. None: the number as it is
+    )  # int, float, numbers: the step; the nearest multiple of it passes. None: the number as it is
     values: tuple[str, ...] | None = Field(None, min_length=1)  # str: these pass, others do not
     free: bool = False  # str: any text passes as it is, also one that names a person
+    # numbers, points, boxes: how deep lists lie in one another; 1 is a list of numbers. None: 1, 2 and 2. A value of
+    # fewer levels gets outer ones, so that one box becomes a list of one box.
+    depth: int | None = Field(None, ge=1, le=4)
+
+    @property
+    def levels(self) -> int:
+        """Lists in one another; 0 for what is no list."""
+        return self.depth or {"numbers": 1, "points": 2, "boxes": 2}.get(self.type, 0)
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -188,14 +234,16 @@ class SidecarField(Section):
 
     @pydantic.model_validator(mode="after")
     def _fits(self) -> "SidecarField":
-        if self.round is not None and self.type not in ("int", "float"):
-            raise ValueError("round is for int and float")
+        if self.round is not None and self.type in ("bool", "str"):
+            raise ValueError("round is for int, float, numbers, points and boxes")
         if self.round is not None and self.type == "int" and not self.round.is_integer():
             raise ValueError("round of an int is a whole number")
         if self.type != "str" and (self.values is not None or self.free):
             raise ValueError("values and free are for str")
         if self.type == "str" and (self.values is not None) == self.free:
             raise ValueError("a str may hold a name: list the values that pass, or set free: true, not both")
+        if self.depth is not None and self.type not in ("numbers", "points", "boxes"):
+            raise ValueError("depth is for numbers, points and boxes")
         return self
 
 
@@ -203,15 +251,42 @@ class Metadata(Section):
     """What passes beside the pixels; everything else is dropped."""
 
     sidecar_fields: dict[str, SidecarField] = {}  # fields of the sample's .json that pass
-    members: dict[Literal["cls"], Literal["int"]] = {}  # text members that pass, and their types
+    # text members that pass: {cls: int}, the class label; {txt: free}, any text, also one that names a person
+    members: dict[Literal["cls", "txt"], Literal["int", "free"]] = {}
+    pictures: tuple[PictureName, ...] = ()  # names of a sample's pictures that pass; others are numbered
+    masks: tuple[MaskName, ...] = ()  # members, columns or files that are label maps, as mask.png
+    mask_values: int = Field(64, ge=2, le=256)  # a label map of more values is dropped
+
+    @pydantic.model_validator(mode="after")
+    def _apart(self) -> "Metadata":
+        """A mask must not have the name that a picture of its sample may get."""
+        names = [mask.removesuffix(".png").lower() for mask in self.masks]
+        if any(name.isdigit() for name in names):
+            raise ValueError(
+                "masks: a number is the name of a further picture; rename the mask in the source"
+            )
+        if {*names} & {name.lower() for name in self.pictures}:
+            raise ValueError("masks, pictures: one name stands in both; rename one of them in the source")
+        if len({*names}) < len(names):
+            raise ValueError("masks: one name stands there twice")
+        return self
 
     @pydantic.field_validator("sidecar_fields")
     @classmethod
     def _no_member(cls, given: dict[str, SidecarField]) -> dict[str, SidecarField]:
-        if "cls" in given:
-            raise ValueError(
-                "cls is the name of a member; set metadata.members to {cls: int}, or rename the field"
-            )
+        for name, kind in _MEMBERS.items():
+            if name in given:
+                raise ValueError(
+                    f"{name} is the name of a member; set metadata.members to {{{name}: {kind}}}, or rename the field"
+                )
+        return given
+
+    @pydantic.field_validator("members")
+    @classmethod
+    def _typed(cls, given: dict[str, str]) -> dict[str, str]:
+        for name, kind in given.items():
+            if kind != _MEMBERS[name]:
+                raise ValueError(f"{name} passes as {_MEMBERS[name]}: {{{name}: {_MEMBERS[name]}}}")
         return given
 
 
@@ -240,6 +315,9 @@ class Stages(Section):
 class Cluster(Section):
     address: str | None = None  # None: RAY_ADDRESS if it is set, else Ray is started on this machine
     wait_for_actors_s: float = Field(600, gt=0, le=86_400)  # actors that cannot be placed by then end the run
+    # Without any progress for so long, as when machines are gone, a pass begins again with what is left of it; after
+    # three times the run ends, and can be gone on with. More than the longest unit takes.
+    stalled_s: float = Field(1800, gt=0, le=86_400)
 
 
 class Config(Section):
@@ -255,6 +333,9 @@ class Config(Section):
     mesher: Part = Part(name="facemesh")
     embedder: Part = Part(name="dlib")
     generator: Part = Part(name="mobilestylegan")
+    # Packaged networks by their names in `deid models list`; None: the first that models.accept allows.
+    segmenter: str | None = None  # takes heads apart
+    attributes: str | None = None  # apparent sex and age
     gallery: str | None = None  # Parquet file; None: the default gallery in the package
     anonymizer: Literal["surrogate", "solid", "blur", "pixelate", "ksame-pixel"] = "surrogate"
     classic: Classic = Classic()
@@ -265,7 +346,8 @@ class Config(Section):
     gate: Gate = Gate()
     limits: Limits = Limits()
     metadata: Metadata = Metadata()
-    unit_size: int = Field(64, ge=1)  # pictures in one output shard
+    unit_size: int = Field(64, ge=1)  # samples in one output shard; video: frames that are processed at once
+    tracking: Tracking = Tracking()
     stages: Stages = Stages()
     cluster: Cluster = Cluster()
     seed: int | None = (
@@ -277,6 +359,11 @@ class Config(Section):
     def two_passes(self) -> bool:
         """Faces share surrogates, so all are looked at before any is replaced."""
         return self.assignment.mode != "per-face" and self.anonymizer in ("surrogate", "ksame-pixel")
+
+    @property
+    def video(self) -> bool:
+        """The input is video: frames of a file are looked at together before any is replaced."""
+        return self.input.format == "video"
 
     @property
     def shared_looks(self) -> bool:
@@ -321,8 +408,8 @@ def parse(raw: dict[str, Any], where: str = "configuration") -> Config:
         config = _located(Config.model_validate(raw), where)
     except pydantic.ValidationError as error:
         raise ConfigError("; ".join(_line(e, where) for e in error.errors())) from None
-    below = [config.output.uri + "/", config.input.uri + "/"]
-    state = config.state + "/"
+    below = [_real(config.output.uri) + "/", _real(config.input.uri) + "/"]
+    state = _real(config.state) + "/"
     if any(state.startswith(other) or other.startswith(state) for other in below):
         raise ConfigError(
             f"{where}: state must lie apart from input and output, so that it can have other permissions"
@@ -334,7 +421,35 @@ def parse(raw: dict[str, Any], where: str = "configuration") -> Config:
             f"{where}: assignment.subject names the person, so metadata.sidecar_fields cannot let it pass: "
             f"{config.assignment.subject}"
         )
+    _check_video(config, where)
     return config
+
+
+def _real(uri: str) -> str:
+    """Where a local path leads; an S3 prefix as it is."""
+    return uri if uri.startswith("s3://") else os.path.realpath(uri)
+
+
+def _check_video(config: Config, where: str) -> None:
+    """What cannot go with video, or without."""
+    out = config.input.format if config.output.format == "same" else config.output.format
+    if config.video != (out == "video"):
+        raise ConfigError(
+            f"{where}: output.format: {config.input.format} cannot become {out}; video becomes video, and pictures "
+            "pictures"
+        )
+    if not config.video:
+        return
+    if config.assignment.mode == "per-face" and config.anonymizer in ("surrogate", "ksame-pixel"):
+        raise ConfigError(
+            f"{where}: assignment.mode: per-face draws anew in each frame, so that faces of a video flicker; set "
+            "k-same or keyed-random"
+        )
+    if config.assignment.subject is not None:
+        raise ConfigError(
+            f"{where}: assignment.subject: a video has no .json that names its people; remove it, people are told "
+            "apart by their faces"
+        )
 
 
 def _located(config: Config, where: str) -> Config:

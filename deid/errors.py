@@ -41,6 +41,12 @@ class PromiseError(DeidError):
     exit_code = 6
 
 
+class NothingNew(DeidError):
+    """There is nothing to do, and that is no failure."""
+
+    exit_code = 0
+
+
 class PictureError(Exception):
     """One picture cannot be processed; it is quarantined under the closed code `reason` (`records.QUARANTINE`)."""
 

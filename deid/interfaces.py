@@ -7,7 +7,7 @@ one actor, and the part's own options.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +91,9 @@ class Gallery:
     attributes: dict[str, NDArray[np.generic]] = field(default_factory=dict)  # each [N]: sex, age, yaw, ...
     mean_style: NDArray[np.float32] | None = None  # [style_dim], the truncation centre
     metadata: dict[str, str] = field(default_factory=dict)  # model hashes, seed, recipe
+    textures: dict[str, list[bytes]] = field(
+        default_factory=dict
+    )  # each [N]: encoded pictures of the entries
 
     def __len__(self) -> int:
         return len(self.styles)
@@ -128,4 +131,38 @@ class Generator(Protocol):
         """Pictures [N, side, side, 3] RGB of styles [N, style_dim]; side in pixels, None: the generator's own.
 
         A generator may also take styles [N, L, style_dim], one for each of its L layers, coarse to fine.
+        """
+
+
+@dataclass
+class Rendering:
+    """A surrogate's head, drawn for one face."""
+
+    picture: Picture  # [S, S, 3], its background plain
+    mesh: NDArray[np.float32]  # [468, 3] pixels of the picture
+
+
+@runtime_checkable
+class Renderer(Protocol):
+    """A generator that draws gallery identities straight onto a face's pose and expression: no style is steered, and
+    nothing is rendered on trial."""
+
+    def use(self, gallery: Gallery) -> None:
+        """Say which gallery's identities will be drawn; called once, before `draw`.
+
+        Raises:
+            ModelError: it is none of this generator's.
+        """
+
+    def draw(
+        self, identities: Sequence[NDArray[np.int64]], faces: Sequence[Face], side: int
+    ) -> list[Rendering]:
+        """For each face the equal-weight mixture of gallery identities [k], in pictures of a side (px), or of the
+        generator's own where that is less.
+
+        The mesh of each face gives pose and expression; where `wanted` is set, the expression has these measures
+        instead. Nothing else passes from the face.
+
+        Raises:
+            FaceError: a mesh is none of a face.
         """

@@ -11,20 +11,23 @@ QUARANTINE = {
     "empty": "the member has no bytes",
     "not_an_image": "the bytes are no picture of a known format",
     "truncated_image": "the picture ends too early or is damaged",
-    "too_large": "more pixels than limits.max_pixels",
+    "too_large": "more pixels than limits.max_pixels, or bytes than limits.max_bytes",
     "animated": "more than one frame",
     "no_image": "the sample has no picture member",
+    "ambiguous": "a metadata table says different things of the file",
     "unsafe_member": "a link, a device, or a name that leads out of the archive",
     "shard_damaged": "the shard is cut short or damaged here; what stood behind is unknown",
     "record_changed": "the bytes are not those that were planned",
+    "shard_changed": "the shard was changed or deleted after it was listed",
     "detector_failed": "the detector raised",
     "cover_failed": "a face could be neither replaced nor covered",
     "gate_failed": "the result could not be searched for faces",
     "encode_failed": "the result could not be encoded",
+    "crashed": "processing it ended the process",
 }
 
 # Of these, what is no fault of the input: the job could not make the picture safe, and dropped it.
-DROPPED = frozenset({"detector_failed", "cover_failed", "gate_failed", "encode_failed"})
+DROPPED = frozenset({"detector_failed", "cover_failed", "gate_failed", "encode_failed", "crashed"})
 
 # What stands where a face was. The first four are the ladder, best first (`deid.surrogates.ladder`).
 ANONYMIZERS = {
@@ -99,10 +102,9 @@ PICTURE = pa.schema(
     [
         ("unit", pa.int32()),  # index of the unit in the plan
         ("position", pa.int32()),  # position in the unit, after the shuffle
-        (
-            "record",
-            pa.int64(),
-        ),  # index of the record in the plan; leads to the source only through the state store
+        ("planned", pa.int32()),  # pictures in the unit
+        ("sample", pa.int32()),  # number of the sample in the unit: its pictures go out under one key
+        ("name", pa.string()),  # of the picture in its sample, as it goes out; see `shards.index.Layout`
         ("reason", pa.string()),  # "" or a code of QUARANTINE
         (
             "image",
@@ -114,6 +116,10 @@ PICTURE = pa.schema(
             "dropped",
             pa.string(),
         ),  # JSON object: how many fields did not pass, by name where the schema has it
+        (
+            "masks",
+            pa.map_(pa.string(), pa.large_binary()),
+        ),  # label maps beside the picture, by member; as they came
         ("subject", pa.binary()),  # keyed hash of the subject's name; empty: not known
         ("width", pa.int32()),  # px, upright
         ("height", pa.int32()),  # px, upright
@@ -127,15 +133,21 @@ PICTURE = pa.schema(
 )
 
 # What pass 1 returns: one row a unit whose faces are in the index.
-INDEXED = pa.schema([("unit", pa.int32()), ("faces", pa.int64()), ("embedded", pa.int64())])
+INDEXED = pa.schema(
+    [
+        ("unit", pa.int32()),
+        *((name, pa.int64()) for name in ("pictures", "sound", "faces", "embedded")),
+    ]
+)
 
 # What the writer returns: one row a committed unit.
 COMMIT = pa.schema(
     [
         ("unit", pa.int32()),
-        ("shard", pa.string()),  # object name below the output, random
-        ("shard_bytes", pa.int64()),
-        ("shard_sha256", pa.string()),
+        (
+            "objects",  # names below the output, random
+            pa.list_(pa.struct([("name", pa.string()), ("bytes", pa.int64()), ("sha256", pa.string())])),
+        ),
         ("pictures_in", pa.int64()),
         ("pictures_out", pa.int64()),
         ("pictures_quarantined", pa.int64()),  # bad input
@@ -146,7 +158,7 @@ COMMIT = pa.schema(
         ("anonymizers", pa.list_(pa.struct([("name", pa.string()), ("faces", pa.int64())]))),
         ("gate", pa.list_(pa.struct([("name", pa.string()), ("faces", pa.int64())]))),
         ("fields", pa.list_(pa.struct([("name", pa.string()), ("dropped", pa.int64())]))),
-        ("quarantine", pa.list_(pa.struct([("record", pa.int64()), ("reason", pa.string())]))),
+        ("reasons", pa.list_(pa.struct([("name", pa.string()), ("pictures", pa.int64())]))),
     ]
 )
 

@@ -6,12 +6,16 @@
     python jobs/train_attributes.py fit faces.npz labels.csv HEADS.safetensors [--test OTHER.npz OTHER.csv]
     python jobs/train_attributes.py measure PHOTOGRAPHS.npz labels.csv   # columns file, gender, age, ethnicity
 
-No photograph of a person is trained on. The same embeddings and labels give the same heads.
+and, of consented photographs and what their people said of themselves, the heads of the clean chain:
+
+    python jobs/train_attributes.py embed PHOTOGRAPHS photographs.npz
+    python jobs/train_attributes.py fit-people photographs.npz labels.csv HEADS.safetensors # file, subject, gender, age
+
+The same embeddings and labels give the same heads.
 """
 
 import argparse
 import csv
-import math
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -29,12 +33,9 @@ from deid.gallery.build import Recipe, draw_styles, mean_style
 from deid.interfaces import Face, Picture
 from deid.models.store import default_store
 from deid.surrogates.generator import MobileStyleGANGenerator
+from deid.training.heads import FOLDS, VIEWS, figures, fit_heads, hold_out
 
 Array = NDArray[np.floating[Any]]
-VIEWS = 3  # as it is, mirrored, small and compressed
-FOLDS = 5
-SEX_PENALTY, AGE_PENALTY = 3.0, 30.0  # L2, on standardised embeddings, a view
-SURE = 0.99  # accuracy wanted outside the uncertain band
 SIDE = 256  # px, of a drawn face
 
 
@@ -116,106 +117,6 @@ def decode(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
 
 
-def logistic(x: Array, y: Array, penalty: float) -> Array:
-    """Weights [D + 1], bias last, of an L2 logistic regression on x [N, D] and soft labels y [N], by Newton steps."""
-    x = np.c_[x, np.ones(len(x))]
-    ridge = np.diag([penalty] * (x.shape[1] - 1) + [1e-9])
-    weights = np.zeros(x.shape[1])
-    for _ in range(30):
-        p = sigmoid(x @ weights)
-        gradient = x.T @ (p - y) + ridge @ weights
-        weights -= np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + ridge, gradient)
-    return weights
-
-
-def linear(x: Array, y: Array, penalty: float) -> Array:
-    """Weights [D + 1], bias last, of a ridge regression."""
-    x = np.c_[x, np.ones(len(x))]
-    return np.linalg.solve(x.T @ x + np.diag([penalty] * (x.shape[1] - 1) + [1e-9]), x.T @ y)
-
-
-def sigmoid(x: Array) -> Array:
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)))
-
-
-def platt(log_odds: Array, male: NDArray[np.bool_]) -> tuple[float, float]:
-    """Slope and offset that calibrate log odds [N] (Platt 1999, with his smoothed targets)."""
-    targets = np.where(male, (male.sum() + 1) / (male.sum() + 2), 1 / ((~male).sum() + 2))
-    slope, offset = logistic(log_odds[:, None], targets, 1e-9)
-    return float(slope), float(offset)
-
-
-def uncertain_band(probability: Array, male: NDArray[np.bool_]) -> Array:
-    """[2] Narrowest band around 1/2, even in log odds, outside which at least `SURE` of the answers are right."""
-    doubt = np.minimum(probability, 1 - probability)
-    right = (probability > 0.5) == male
-    order = np.argsort(doubt)
-    good = np.flatnonzero(np.cumsum(right[order]) >= SURE * np.arange(1, len(order) + 1))
-    if not len(good):
-        raise SystemExit(f"no band gives {SURE:.0%}: the labels do not follow from the embeddings")
-    edge = math.nextafter(float(doubt[order[good[-1]]]), 1.0)
-    return np.array([edge, 1 - edge])
-
-
-def out_of_fold(x: Array, y: Array, fit: Callable[[Array, Array], Array]) -> Array:
-    """Predictions [N, views] for embeddings x [N, views, D], each from a fit without that face."""
-    fold = np.random.default_rng(0).integers(0, FOLDS, len(x))
-    predicted = np.zeros(x.shape[:2])
-    for held in range(FOLDS):
-        rest = fold != held
-        weights = fit(x[rest].reshape(-1, x.shape[-1]), np.repeat(y[rest], x.shape[1]))
-        predicted[fold == held] = x[fold == held] @ weights[:-1] + weights[-1]
-    return predicted
-
-
-def fit_heads(embeddings: Array, sex: Array, age: Array) -> tuple[AttributeHeads, dict[str, float]]:
-    """Heads and cross-validated figures, from embeddings [N, views, 128], the teacher's P(male) [N] and ages [N]."""
-    n, views, _ = embeddings.shape
-    mean, scale = embeddings.mean(axis=(0, 1)), embeddings.std()
-    x = (embeddings - mean) / scale
-
-    def fit_sex(a: Array, b: Array) -> Array:
-        return logistic(a, b, SEX_PENALTY * views)
-
-    def fit_age(a: Array, b: Array) -> Array:
-        return linear(a, b, AGE_PENALTY * views)
-
-    male = np.repeat(sex > 0.5, views)
-    held_log_odds = out_of_fold(x, sex, fit_sex)
-    slope, offset = platt(held_log_odds.ravel(), male)
-    held_sex = sigmoid(slope * held_log_odds + offset)
-    band = uncertain_band(held_sex.ravel(), male)
-    held_age = out_of_fold(x, age, fit_age)
-    flat = x.reshape(n * views, -1)
-    w_sex, w_age = fit_sex(flat, np.repeat(sex, views)), fit_age(flat, np.repeat(age, views))
-    w_sex = slope * w_sex + np.r_[np.zeros(DIM), offset]
-    raw = [np.r_[w[:-1] / scale, w[-1] - mean @ w[:-1] / scale].astype(np.float32) for w in (w_sex, w_age)]
-    heads = AttributeHeads(raw[0][:-1], raw[0][-1:], raw[1][:-1], raw[1][-1:], band.astype(np.float32))
-    return heads, figures(held_sex, held_age, sex, age, band)
-
-
-def figures(p: Array, years: Array, sex: Array, age: Array, band: Array) -> dict[str, float]:
-    """Agreement of predictions [N, views] with the teacher's labels [N], the plain and the small view apart."""
-    result = {"faces": float(len(sex)), "teacher_male": float((sex > 0.5).mean())}
-    for name, view in (("plain", 0), ("small", VIEWS - 1)):
-        answer, male = sex_class(p[:, view], band), sex > 0.5
-        known = answer != UNKNOWN
-        result |= {
-            f"{name}_sex_accuracy": float(((p[:, view] > 0.5) == male).mean()),
-            f"{name}_sex_answered": float(known.mean()),
-            f"{name}_sex_accuracy_answered": float((answer == male)[known].mean()),
-            f"{name}_sex_calibration_error": calibration_error(p[:, view], male),
-            f"{name}_age_mean_absolute_error": float(np.abs(years[:, view] - age).mean()),
-        }
-    return result
-
-
-def calibration_error(p: Array, male: NDArray[np.bool_], bins: int = 10) -> float:
-    """Expected calibration error over bins of equal width (Naeini et al. 2015)."""
-    which = np.minimum((p * bins).astype(int), bins - 1)
-    return float(sum(abs((p - male)[which == b].sum()) for b in range(bins)) / len(p))
-
-
 def fit(embeddings: Path, labels: Path, output: Path, test: list[Path] | None) -> None:
     heads, held_out = fit_heads(*read_teacher(embeddings, labels))
     heads.save(output)
@@ -228,18 +129,37 @@ def fit(embeddings: Path, labels: Path, output: Path, test: list[Path] | None) -
         show("other generated faces", figures(p, years, sex, age, heads.sex_band))
 
 
+def fit_people(embeddings: Path, labels: Path, output: Path) -> None:
+    """Heads from photographs and what the people said of themselves; each figure by heads that never saw the person."""
+    vectors, rows = read(embeddings, labels)
+    sex = np.array([float(row["gender"] == "male") for row in rows])
+    age = np.array([float(row["age"]) if row["age"].isdigit() else np.nan for row in rows])
+    _, person = np.unique([row["subject"] for row in rows], return_inverse=True)
+    heads, held_out = fit_heads(vectors, sex, age, person)
+    heads.save(output)
+    show("without the person", held_out)
+    show("uncertain band of P(male)", dict(zip(("low", "high"), heads.sex_band, strict=True)))
+    held = hold_out(vectors, sex, age, person)
+    by_group(held.sex[:, 0], held.age[:, 0], held.band, rows)
+
+
 def measure(embeddings: Path, labels: Path, path: Path | None) -> None:
     """Print agreement with self-reported labels, whole and by group. Only measures: nothing is fitted here."""
     vectors, rows = read(embeddings, labels)
     heads = AttributeHeads.load(path)
     predicted = heads.predict(vectors[:, 0])
-    answer = sex_class(predicted["sex"], heads.sex_band)
+    by_group(predicted["sex"], predicted["age"], heads.sex_band, rows)
+
+
+def by_group(sex: Array, years: Array, band: Array, rows: list[dict[str, str]]) -> None:
+    """Print how P(male) [N] and years [N] agree with self-reported labels, whole and by group."""
+    answer = sex_class(sex, band)
     male = np.array([row["gender"] == "male" for row in rows])
     age = np.array([float(row["age"]) if row["age"].isdigit() else np.nan for row in rows])
     for name, group in groups(rows).items():
-        known, error = group & (answer != UNKNOWN), (predicted["age"] - age)[group]
+        known, error = group & (answer != UNKNOWN), (years - age)[group]
         values = {
-            "sex_accuracy": ((predicted["sex"] > 0.5) == male)[group].mean(),
+            "sex_accuracy": ((sex > 0.5) == male)[group].mean(),
             "sex_answered": known.sum() / group.sum(),
             "sex_wrong_answers": (answer != male)[known].sum(),
             "age_mean_absolute_error": np.nanmean(np.abs(error)),
@@ -274,6 +194,7 @@ def main() -> None:
     verb(verbs, "embed", embed, "folder", "output")
     fitting = verb(verbs, "fit", fit, "embeddings", "labels", "output")
     fitting.add_argument("--test", type=Path, nargs=2, help="embeddings and labels of other generated faces")
+    verb(verbs, "fit-people", fit_people, "embeddings", "labels", "output")
     measuring = verb(verbs, "measure", measure, "embeddings", "labels")
     measuring.add_argument("--heads", dest="path", type=Path, help="default: those in the package")
     arguments = vars(parser.parse_args())

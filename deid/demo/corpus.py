@@ -5,6 +5,7 @@ pictures carry EXIF: orientation, author, place, thumbnail. The last picture is 
 (NASA, public domain) that scikit-image ships.
 """
 
+import csv
 import hashlib
 import io
 import json
@@ -40,6 +41,8 @@ ASPECTS = {  # by the number of people
 }
 PORTRAIT_ASPECTS = ((3, 4), (4, 5), (1, 1), (5, 4))
 PORTRAIT_MOST = 1500  # px, long side of a portrait: one and a half times what the generator draws
+ASTRONAUT = "portrait_astronaut"  # key of the one picture of a real person
+LABELS = "labels.csv"  # of the ground truth, as `deid evaluate` reads it
 ALBUMS = ("holiday", "office", "wedding", "street")
 WORDS = ("Nobody", "One person", "Two people", "Three people", "Four people")
 PLACES = dict(
@@ -120,7 +123,9 @@ def make(folder: Path, recipe: Recipe | None = None, progress: Progress | None =
         folder.mkdir(parents=True)
         _write(folder, recipe, progress or (lambda done, total: None))
         mark.write_text(f"{made_from}\n")
-    return load(folder)
+    corpus = load(folder)
+    (folder / LABELS).write_text(_labels(corpus), encoding="utf-8")
+    return corpus
 
 
 def load(folder: Path) -> Corpus:
@@ -147,6 +152,17 @@ def _write(folder: Path, recipe: Recipe, progress: Progress) -> None:
         (folder / f"raw-{number:05d}.tar").write_bytes(data)
     truth = {sample.key: asdict(sample.truth) for sample in made}
     (folder / "truth.json").write_text(json.dumps(truth, indent=1), encoding="utf-8")
+
+
+def _labels(corpus: Corpus) -> str:
+    """The ground truth as CSV, a line a face; `show` is for fictional people alone."""
+    sink = io.StringIO()
+    lines = csv.writer(sink, lineterminator="\n")
+    lines.writerow(("key", "subject", "x0", "y0", "x1", "y1", "show"))
+    for key, truth in corpus.truth.items():
+        for box, subject in zip(truth.boxes, truth.subjects, strict=True):
+            lines.writerow((key, subject, *box, "no" if key == ASTRONAUT else "yes"))
+    return sink.getvalue()
 
 
 def samples(recipe: Recipe) -> Iterator[Sample]:
@@ -272,4 +288,4 @@ def _astronaut(rng: np.random.Generator, recipe: Recipe) -> Sample:
     encoded = _encode(rng, 0, pixels, "NASA")
     box, caption = np.array([ASTRONAUT_BOX], np.float32), "Portrait of an astronaut"
     name, label = "Eileen Collins", len(backgrounds.KINDS)
-    return _complete("portrait_astronaut", *encoded, pixels, box, [recipe.people], name, caption, label)
+    return _complete(ASTRONAUT, *encoded, pixels, box, [recipe.people], name, caption, label)

@@ -1,10 +1,11 @@
 """`deid demo`: the main job on a corpus of fictional people, against a real S3 server, measured on its ground truth."""
 
+import csv
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from deid.evaluation.reid import Result
 from deid.pipeline import parts, trace
 from deid.pipeline import run as pipeline
 from deid.pipeline.run import RunResult
+from deid.pipeline.trace import Pair
 from deid.shards import storage
 
 BUCKETS = ("raw", "deid", "state")
@@ -42,7 +44,7 @@ CONFIG: dict[str, Any] = {
 def main(workdir: Path, recipe: demo_corpus.Recipe | None = None) -> int:
     """Run the demonstration in `workdir`; exit code 0.
 
-    The corpus stays there for the next time; `out` and `before-after.png` are written anew.
+    The corpus stays there for the next time; `out`, `pairs.csv` and `before-after.png` are written anew.
 
     Raises:
         DeidError: models, storage or the run failed.
@@ -64,12 +66,20 @@ def main(workdir: Path, recipe: demo_corpus.Recipe | None = None) -> int:
             storage.write_bytes(storage.join(config.input.uri, shard.name), shard.read_bytes())
         result = pipeline.run(config)
         console.print("measuring against the ground truth ...")
-        measured = _measure(config, result, corpus)
+        pairs = list(trace.pairs(config, result))
+        measured = _measure(config, pairs, corpus)
         out = _keep(result, workdir / "out")
+    _write_pairs(pairs, workdir / "pairs.csv")
     picture = workdir / "before-after.png"
     sheet.save(sheet.contact_sheet(measured.cells, "De-identified: fictional people"), str(picture))
     console.print(_table(corpus, result, measured, time.perf_counter() - begun))
     console.print(f"contact sheet  {picture}\noutput         {out}", soft_wrap=True)
+    restricted = [name for name, kind in parts.classes_of(config).items() if kind == "restricted"]
+    console.print(
+        f"restricted     {', '.join(restricted)}: not for commercial use, see deid models list",
+        soft_wrap=True,
+    )
+    console.print("to measure it  deid evaluate configs/evaluate_demo.yaml", soft_wrap=True)
     return 0
 
 
@@ -97,12 +107,20 @@ def environment(variables: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _measure(config: Config, result: RunResult, corpus: Corpus) -> Measured:
+def _measure(config: Config, pairs: Sequence[Pair], corpus: Corpus) -> Measured:
     stage = config.stages.analyse.model_copy(update={"threads": os.cpu_count() or 1})
     detector, mesher, embedder = (
         parts.build(config, kind, stage) for kind in ("detector", "mesher", "embedder")
     )
-    return measure(trace.pairs(config, result), corpus.truth, detector, mesher, embedder)
+    return measure(pairs, corpus.truth, detector, mesher, embedder)
+
+
+def _write_pairs(pairs: Sequence[Pair], path: Path) -> None:
+    """Which result is of which source, as `deid evaluate` reads it; the people are fictional, the run has a seed."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(("key", "result"))
+        lines.writerows(sorted((pair.key, pair.output) for pair in pairs if pair.output))
 
 
 def _keep(result: RunResult, folder: Path) -> Path:

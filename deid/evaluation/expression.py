@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deid.faces import align
+from deid.faces import align, litert
 from deid.faces.crop import chip
 from deid.interfaces import Picture
 
@@ -57,11 +57,7 @@ class ExpressionNetwork:
     """
 
     def __init__(self, files: Mapping[str, Path], threads: int = 1) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
-        self._net = Interpreter(model_path=str(files["emotion_model_quantized.tflite"]), num_threads=threads)
-        self._net.allocate_tensors()
-        self._input = self._net.get_input_details()[0]["index"]
+        self._net, self._input = litert.load(files["emotion_model_quantized.tflite"], threads)
         self._output = self._net.get_output_details()[0]["index"]
 
     def probabilities(self, picture: Picture, mesh: NDArray[np.float32]) -> NDArray[np.float32]:

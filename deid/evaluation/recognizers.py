@@ -54,16 +54,27 @@ def load_config(path: str | Path) -> RecognizerConfig:
     """
     where = Path(path)
     try:
-        raw = yaml.safe_load(where.read_text())
+        raw = yaml.safe_load(where.read_text(encoding="utf-8"))
+        if not isinstance(raw, dict):
+            raise ConfigError(
+                f"{where}: a recognizer is a YAML mapping with path, template, ...; see docs/evaluation.md"
+            )
         config = RecognizerConfig.model_validate(raw)
     except OSError as error:
         raise ConfigError(f"{where}: cannot be read: {error.strerror}") from None
-    except yaml.YAMLError:
-        raise ConfigError(f"{where}: not valid YAML") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise ConfigError(
+            f"{where}: not valid YAML; give the recognizer's YAML file, not the .onnx file"
+        ) from None
     except pydantic.ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise ConfigError(f"{where}: {'; '.join(lines)}") from None
-    return config.model_copy(update={"path": str(where.parent / config.path)})
+    path = where.parent / config.path
+    if not path.is_file():
+        raise ConfigError(
+            f"{where}: path: there is no file {config.path} (relative ones are taken from here)"
+        )
+    return config.model_copy(update={"path": str(path)})
 
 
 class Recognizer(Protocol):

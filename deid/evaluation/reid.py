@@ -24,10 +24,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deid.evaluation.verification import Floats, auc, curve, eer, tar_at
+from deid.evaluation.verification import Floats, aucs, curve, eers, roc, tars_at
 
 Metric = Literal["cosine", "euclidean"]
 FARS = (0.01, 0.001)
+FIGURES = ("rank1", "rank5", "furthest", "lost", "auc", "eer")  # of `resampled`; then the TAR at each FAR
+SHARES = 4  # of them are shares of the probes
+AT_ONCE = 200_000  # pairs times resamples that are held in memory
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,8 @@ class Estimate:
 @dataclass(frozen=True)
 class Result:
     rank1: Estimate
+    rank5: Estimate
+    lost: Estimate  # share of probes without a face
     auc: Estimate
     eer: Estimate
     tar: dict[float, Estimate]  # true accept rate at each FAR of `FARS`
@@ -165,6 +170,13 @@ def compare(
     )
 
 
+def of_probes(comparison: Comparison, chosen: NDArray[np.bool_]) -> Comparison:
+    """The comparison of some of its probes [P]."""
+    c = comparison
+    parts = (c.scores[chosen], c.mate[chosen], c.impostor[chosen], c.group_size[chosen])
+    return Comparison(*parts, c.unenrolled_subjects, c.unenrolled_probes)
+
+
 def rank_probabilities(comparison: Comparison) -> Floats:
     """[P, S] probability that the mate of each probe is at rank r + 1 or better, ties broken at random."""
     c = comparison
@@ -178,28 +190,62 @@ def rank_probabilities(comparison: Comparison) -> Floats:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Genuine and impostor pairs of a comparison, each with the place of its score among all."""
+    """Genuine and impostor pairs of a comparison, each with the level of its score, levels ascending.
 
-    genuine: NDArray[np.intp]  # [G] score level
-    impostor: NDArray[np.intp]  # [I] score level
+    Odd levels are the genuine scores, even ones lie between them: impostor scores between two genuine ones make one
+    straight piece of the ROC, of which no figure needs the inside.
+    """
+
+    genuine: NDArray[np.intp]  # [G] level
     subject: NDArray[np.intp]  # [G] subject of the genuine pair
-    sides: NDArray[np.intp]  # [2, I] the two subjects of the impostor pair
+    sides: NDArray[np.intp]  # [2, I] the two subjects of the impostor pair, sorted by level
+    starts: NDArray[np.intp]  # [K] first impostor pair of each level that has any
+    present: NDArray[np.intp]  # [K] these levels
     levels: int
 
     @classmethod
     def of(cls, c: Comparison) -> "_Pairs":
         found = np.flatnonzero(c.acquired)
+        known, where = np.unique(c.scores[found, c.mate[found]], return_inverse=True)
         rows, columns = np.nonzero(c.impostor & c.acquired[:, None])
-        scores = np.concatenate([c.scores[found, c.mate[found]], c.scores[rows, columns]])
-        levels, where = np.unique(scores, return_inverse=True)
-        sides = np.stack([c.mate[rows], columns])
-        return cls(where[: len(found)], where[len(found) :], c.mate[found], sides, len(levels))
+        level = np.searchsorted(known, c.scores[rows, columns]) + np.searchsorted(
+            known, c.scores[rows, columns], "right"
+        )
+        order = np.argsort(level, kind="stable")
+        present, starts = np.unique(level[order], return_index=True)
+        sides = np.stack([c.mate[rows], columns])[:, order]
+        return cls(2 * where + 1, c.mate[found], sides, starts, present, 2 * len(known) + 1)
 
-    def curve(self, weight: Floats) -> tuple[Floats, Floats]:
-        """FAR and TAR when subjects weigh `weight` [S]."""
-        genuine = np.bincount(self.genuine, weight[self.subject], minlength=self.levels)
-        impostor = np.bincount(self.impostor, weight[self.sides].prod(axis=0), minlength=self.levels)
-        return curve(genuine.astype(float), impostor.astype(float))
+    def curves(self, weights: Floats) -> tuple[Floats, Floats]:
+        """FAR and TAR [R, T] when subjects weigh `weights` [R, S]."""
+        own = np.zeros((weights.shape[1], self.levels))
+        np.add.at(own, (self.subject, self.genuine), 1)
+        genuine, impostor = weights @ own, np.zeros((len(weights), self.levels))
+        if self.sides.size:
+            across = np.ascontiguousarray(weights.T)
+            products = across[self.sides[0]] * across[self.sides[1]]
+            impostor[:, self.present] = np.add.reduceat(products, self.starts, axis=0).T
+        return curve(genuine, impostor)
+
+
+def resampled(comparison: Comparison, weights: Floats, fars: tuple[float, ...] = FARS) -> Floats:
+    """[R, F] `FIGURES`, and the TAR at each FAR, when subjects [S] weigh `weights` [R, S]; NaN where unknown."""
+    c, pairs = comparison, _Pairs.of(comparison)
+    ranks = rank_probabilities(c)
+    last = rank_probabilities(dataclasses.replace(c, scores=-c.scores))[:, 0]
+    shares = np.stack([ranks[:, 0], ranks[:, min(4, ranks.shape[1] - 1)], last, ~c.acquired])
+    few = [far for far in fars if pairs.sides.shape[1] * far < 1]
+    step = max(1, AT_ONCE // max(1, pairs.sides.shape[1], pairs.levels))
+    rows = []
+    for start in range(0, len(weights), step):
+        part = weights[start : start + step]
+        probe = part[:, c.mate]
+        far, tar = pairs.curves(part)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            rates = (probe @ shares.T) / probe.sum(axis=1, keepdims=True)
+        tars = [np.full(len(part), np.nan) if f in few else tars_at(far, tar, f) for f in fars]
+        rows.append(np.column_stack([rates, aucs(far, tar), eers(far, tar), *tars]))
+    return np.concatenate(rows) if rows else np.zeros((0, len(FIGURES) + len(fars)))
 
 
 def reidentify(
@@ -213,44 +259,30 @@ def reidentify(
     impostor pair is NaN. Where every subject is a hit, or none is, the interval of a rank ends at the rule
     of three, not at a point.
     """
-    c = comparison
-    ranks, pairs, size = rank_probabilities(c), _Pairs.of(c), c.scores.shape[1]
-    last = rank_probabilities(dataclasses.replace(c, scores=-c.scores))[:, 0]
-
-    def figures(weight: Floats) -> list[float]:
-        far, tar = pairs.curve(weight)
-        probe = weight[c.mate]
-        first, furthest = (
-            float((hit * probe).sum() / probe.sum()) if probe.sum() else float("nan")
-            for hit in (ranks[:, 0], last)
-        )
-        tars = [tar_at(far, tar, f) if len(pairs.impostor) * f >= 1 else float("nan") for f in fars]
-        return [first, furthest, auc(far, tar), eer(far, tar), *tars]
-
-    values = figures(np.ones(size))
+    c, size = comparison, comparison.scores.shape[1]
+    values = resampled(c, np.ones((1, size)), fars)[0]
     draws = rng.multinomial(size, np.full(size, 1 / size), size=resamples).astype(float)
-    low, high = _percentiles(np.array([figures(draw) for draw in draws]).reshape(resamples, len(values)))
+    low, high = _percentiles(resampled(c, draws, fars))
     width = min(1.0, 3 / len(np.unique(c.mate)))
-    for share in (0, 1) if resamples else ():
+    for share in range(SHARES) if resamples else ():
         if values[share] in (0.0, 1.0):
             low[share], high[share] = (1 - width, 1.0) if values[share] else (0.0, width)
-    estimates = [Estimate(v, float(a), float(b)) for v, a, b in zip(values, low, high, strict=True)]
-    far, tar = pairs.curve(np.ones(size))
+    estimates = [Estimate(float(v), float(a), float(b)) for v, a, b in zip(values, low, high, strict=True)]
+    genuine = c.scores[c.acquired, c.mate[c.acquired]]
+    impostors = c.scores[c.impostor & c.acquired[:, None]]
+    far, tar = roc(genuine, impostors)
     return Result(
-        rank1=estimates[0],
-        furthest=estimates[1],
-        auc=estimates[2],
-        eer=estimates[3],
-        tar=dict(zip(fars, estimates[4:], strict=True)),
-        cmc=ranks.mean(axis=0),
+        **dict(zip(FIGURES, estimates, strict=False)),
+        tar=dict(zip(fars, estimates[len(FIGURES) :], strict=True)),
+        cmc=rank_probabilities(c).mean(axis=0),
         far=far,
         tpr=tar,
         chance=float(np.mean(1 / (c.impostor.sum(axis=1) + 1))),
         chance_attributes=float(np.mean(1 / c.group_size)),
         subjects=size,
         probes=len(c.mate),
-        genuine=len(pairs.genuine),
-        impostors=len(pairs.impostor),
+        genuine=len(genuine),
+        impostors=len(impostors),
         failures_to_acquire=int((~c.acquired).sum()),
         unenrolled_subjects=c.unenrolled_subjects,
         unenrolled_probes=c.unenrolled_probes,

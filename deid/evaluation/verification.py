@@ -21,32 +21,53 @@ def roc(genuine: Floats, impostor: Floats) -> tuple[Floats, Floats]:
 
 
 def curve(genuine: Floats, impostor: Floats) -> tuple[Floats, Floats]:
-    """FAR and TAR of the weights of genuine and impostor pairs at each score level, levels ascending."""
-    with np.errstate(invalid="ignore"):
-        far = np.concatenate([[0.0], np.cumsum(impostor[::-1])]) / impostor.sum()
-        tar = np.concatenate([[0.0], np.cumsum(genuine[::-1])]) / genuine.sum()
-    return far, tar
+    """FAR and TAR [..., T + 1] of the weights [..., T] of genuine and impostor pairs at each score level, ascending."""
+    return _accepted(impostor), _accepted(genuine)
+
+
+def _accepted(weights: Floats) -> Floats:
+    """[..., T + 1] share of the weights [..., T] at or above each level, strictest first."""
+    summed = np.cumsum(weights[..., ::-1], axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = summed / weights.sum(axis=-1, keepdims=True)
+    return np.concatenate([np.zeros_like(shares[..., :1]), shares], axis=-1)
 
 
 def auc(far: Floats, tar: Floats) -> float:
     """Area under the ROC: probability that a genuine pair scores above an impostor pair, ties one half."""
-    if not (np.isfinite(far).all() and np.isfinite(tar).all()):
-        return float("nan")
-    return float(np.sum(np.diff(far) * (tar[1:] + tar[:-1]) / 2))
+    return float(aucs(far, tar))
+
+
+def aucs(far: Floats, tar: Floats) -> Floats:
+    """[...] `auc` of each of the curves [..., T]."""
+    return np.asarray(np.sum(np.diff(far) * (tar[..., 1:] + tar[..., :-1]) / 2, axis=-1))
 
 
 def eer(far: Floats, tar: Floats) -> float:
     """Error rate where FAR meets 1 - TAR, linear between the two points around it."""
+    return float(eers(far, tar))
+
+
+def eers(far: Floats, tar: Floats) -> Floats:
+    """[...] `eer` of each of the curves [..., T]."""
     gap = far - (1 - tar)
-    if not np.isfinite(gap).all():
-        return float("nan")
-    after = int(np.argmax(gap >= 0))
-    step = gap[after] - gap[after - 1]
-    part = -gap[after - 1] / step
-    return float(far[after - 1] + part * (far[after] - far[after - 1]))
+    if gap.shape[-1] < 2:
+        return np.full(gap.shape[:-1], np.nan)
+    after = np.maximum(np.argmax(gap >= 0, axis=-1), 1)[..., None]
+    (g0, g1), (f0, f1) = (
+        [np.take_along_axis(values, after - back, -1)[..., 0] for back in (1, 0)] for values in (gap, far)
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(np.isfinite(gap).all(axis=-1), f0 - g0 / (g1 - g0) * (f1 - f0), np.nan))
 
 
 def tar_at(far: Floats, tar: Floats, limit: float) -> float:
     """Largest TAR of a threshold whose FAR is at most `limit`, without interpolation."""
-    inside = far <= limit
-    return float(tar[inside].max()) if inside.any() else float("nan")
+    return float(tars_at(far, tar, limit))
+
+
+def tars_at(far: Floats, tar: Floats, limit: float) -> Floats:
+    """[...] `tar_at` of each of the curves [..., T]."""
+    known = np.isfinite(far + tar).all(axis=-1)
+    inside = np.maximum((far <= limit).sum(axis=-1) - 1, 0)
+    return np.asarray(np.where(known, np.take_along_axis(tar, inside[..., None], -1)[..., 0], np.nan))

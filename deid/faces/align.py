@@ -118,3 +118,24 @@ def similarity(source: Points, target: Points) -> NDArray[np.float64]:
         raise ValueError("the points coincide")
     linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
     return np.hstack([linear, (cb - linear @ ca)[:, None]])
+
+
+def rigid(source: Points, target: Points) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+    """Scale, rotation [3, 3] and shift [3] that take points `source` [N, 3] as near to `target` [N, 3] as they can:
+    `scale * source @ rotation.T + shift` (least squares, Umeyama 1991, without reflection).
+
+    Raises:
+        ValueError: the points coincide or are not finite.
+    """
+    if not (np.isfinite(source).all() and np.isfinite(target).all()):
+        raise ValueError("the points are not finite")
+    a, b = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    ca, cb = a.mean(0), b.mean(0)
+    power = ((a - ca) ** 2).sum()
+    u, strength, v = np.linalg.svd((b - cb).T @ (a - ca))
+    signs = np.array([1, 1, np.sign(np.linalg.det(u) * np.linalg.det(v))])
+    if not (power > 0 and strength[0] > 0):
+        raise ValueError("the points coincide")
+    rotation = (u * signs) @ v
+    scale = float((strength * signs).sum() / power)
+    return scale, rotation, cb - scale * rotation @ ca

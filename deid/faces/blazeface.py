@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from deid.faces import litert
 from deid.faces.crop import chip
 from deid.faces.detect import tiles
 from deid.faces.merge import chosen, joined, overlaps
@@ -43,13 +44,9 @@ class BlazeFace:
     """
 
     def __init__(self, files: Mapping[str, Path], kind: str = "full", threads: int = 1) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
         file, self.side, maps = NETWORKS[kind]
         self.anchors = anchors(maps)
-        self._net = Interpreter(model_path=str(files[file]), num_threads=threads)
-        self._net.allocate_tensors()
-        self._input = self._net.get_input_details()[0]["index"]
+        self._net, self._input = litert.load(files[file], threads)
         outputs = {int(o["shape"][-1]): o["index"] for o in self._net.get_output_details()}
         self._places, self._logits = outputs[16], outputs[1]
 
@@ -95,13 +92,17 @@ class BlazeFace:
         corner = np.asarray(centre, np.float64) - side / 2
         transform = np.array([[scale, 0, 0], [0, scale, 0]]) - np.outer(scale * corner, [0, 0, 1])
         view = chip(picture, transform, self.side)
-        self._net.set_tensor(self._input, (view.astype(np.float32) / 127.5 - 1)[None])
-        self._net.invoke()
-        places, logits = self._net.get_tensor(self._places)[0], self._net.get_tensor(self._logits)[0, :, 0]
-        found = decode(places / self.side, logits, self.anchors, least)
+        places, logits = self.run(view)
+        found = decode(np.float32(1 / self.side) * places, logits, self.anchors, least)
         found.boxes = (found.boxes * side + np.tile(corner, 2)).astype(np.float32)
         found.points = (found.points * side + corner).astype(np.float32)
         return found
+
+    def run(self, view: NDArray[np.number]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What the network says of a view [side, side, 3], 0..255: places [A, 16] in its pixels and logits [A]."""
+        self._net.set_tensor(self._input, (view.astype(np.float32) / 127.5 - 1)[None])
+        self._net.invoke()
+        return self._net.get_tensor(self._places)[0], self._net.get_tensor(self._logits)[0, :, 0]
 
 
 def decode(

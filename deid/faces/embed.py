@@ -25,7 +25,7 @@ _MESH_SHAPE = np.array(
         [0.4901123135679, 0.6277975316475],
     ]
 )
-_DETECTOR_SHAPE = np.array(
+DETECTOR_SHAPE = np.array(
     [
         [0.227330, 0.221396],
         [0.752814, 0.221233],
@@ -44,7 +44,7 @@ def chip_transform(
     """Similarity [2, 3] from picture to chip, both in pixels, by the mesh, else by the 5 points."""
     if face.mesh is not None:
         return similarity(face.mesh[list(MESH_INDICES), :2], _in_chip(_MESH_SHAPE, size, padding))
-    return similarity(face.points, _in_chip(_DETECTOR_SHAPE, size, padding))
+    return similarity(face.points, _in_chip(DETECTOR_SHAPE, size, padding))
 
 
 def embed_chips(

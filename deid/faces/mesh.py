@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from deid.faces import litert
 from deid.faces.align import LEFT_EYE, RIGHT_EYE, five_points
 from deid.faces.crop import chip
 from deid.interfaces import Detections, Picture
@@ -38,11 +39,7 @@ class FaceMesher:
     """
 
     def __init__(self, files: Mapping[str, Path], threads: int = 1, device: str = "cpu") -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
-        self._net = Interpreter(model_path=str(files["face_landmark.tflite"]), num_threads=threads)
-        self._net.allocate_tensors()
-        self._input = self._net.get_input_details()[0]["index"]
+        self._net, self._input = litert.load(files["face_landmark.tflite"], threads)
         outputs = self._net.get_output_details()
         self._mesh = next(o["index"] for o in outputs if np.prod(o["shape"]) == POINTS * 3)
         self._score = next(o["index"] for o in outputs if np.prod(o["shape"]) == 1)

@@ -77,7 +77,7 @@ class MTCNN:
         for (x0, x1, left, right), (y0, y1, top, bottom) in tiles(level.shape, TILE):
             with torch.inference_mode():
                 part = np.ascontiguousarray(level[None, y0:y1, x0:x1])
-                pixels = _normal(torch.from_numpy(part).to(self.device))
+                pixels = normal(torch.from_numpy(part).to(self.device))
                 scores, shifts = (output[0].cpu().numpy() for output in self.propose_net(pixels))
             rows, columns = np.nonzero(scores >= least)
             corner = np.stack([columns, rows], axis=1).astype(np.float32) * nets.STRIDE + (x0, y0)
@@ -111,7 +111,7 @@ class MTCNN:
         for start in range(0, len(squares), BATCH):
             cuts = np.stack([cut(picture, one, side) for one in squares[start : start + BATCH]])
             with torch.inference_mode():
-                some, *others = network(_normal(torch.from_numpy(cuts).to(self.device)))
+                some, *others = network(normal(torch.from_numpy(cuts).to(self.device)))
                 scores.append(some.cpu().numpy())
                 rest.append(torch.cat([other.flatten(1) for other in others], dim=1).cpu().numpy())
         return np.concatenate(scores), np.concatenate(rest)
@@ -148,6 +148,6 @@ def suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32], overlap: f
     return np.array(keep, np.intp)
 
 
-def _normal(pixels: torch.Tensor) -> torch.Tensor:
+def normal(pixels: torch.Tensor) -> torch.Tensor:
     """[N, H, W, 3] of 0..255 as the networks take it."""
     return (pixels.permute(0, 3, 1, 2).float() - 127.5) / 128

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from deid.config import Config
 from deid.errors import DeidError, ModelError
 from deid.interfaces import Gallery
 from deid.shards import storage
@@ -18,18 +19,23 @@ from deid.shards import storage
 VERSION = "1"
 MESH_SHAPE = (468, 3)
 _DEFAULT = "data/gallery.parquet"
+_OWN = {
+    "ksame_mesh": "data/mixtures.parquet",
+    "ksame_net": "data/net_mixtures.parquet",
+}  # default galleries of generators that have one of their own
+_NAMES = {"ksame_mesh": "ksame_mesh", "ksame_net": "net_mixtures"}  # of these in the model registry
 _ARRAYS = ("style", "embedding", "mesh")  # columns of fixed-size lists; the others are attributes
 
 
-def load(path: str | None) -> Gallery:
-    """The gallery in a file (local or s3://); None: the default gallery of the package.
+def load(path: str | None, generator: str = "") -> Gallery:
+    """The gallery in a file (local or s3://); None: the default gallery of the package for this generator.
 
     Raises:
         ModelError: the file is missing, is no gallery, or holds values that cannot be.
     """
     name = path or "default gallery"
     try:
-        table = pq.read_table(io.BytesIO(_read(path)))
+        table = pq.read_table(io.BytesIO(_read(path, generator)))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ModelError(
             f"{name}: not a Parquet file ({type(error).__name__}); build the gallery again"
@@ -37,9 +43,19 @@ def load(path: str | None) -> Gallery:
     return _from_table(table, name)
 
 
-def digest(path: str | None) -> str:
+def of(config: Config) -> Gallery:
+    """The gallery of a run; ModelError as in `load`."""
+    return load(config.gallery, config.generator.name)
+
+
+def packaged(generator: str) -> str:
+    """Name in the model registry of the package's default gallery for a generator."""
+    return _NAMES.get(generator, "default_gallery")
+
+
+def digest(path: str | None, generator: str = "") -> str:
     """SHA-256 (hex) of the gallery's file."""
-    return hashlib.sha256(_read(path)).hexdigest()
+    return hashlib.sha256(_read(path, generator)).hexdigest()
 
 
 def save(gallery: Gallery, path: str) -> None:
@@ -57,9 +73,10 @@ def save(gallery: Gallery, path: str) -> None:
     storage.write_bytes(path, buffer.getvalue(), overwrite=True)
 
 
-def _read(path: str | None) -> bytes:
+def _read(path: str | None, generator: str) -> bytes:
+    default = _OWN.get(generator, _DEFAULT)
     try:
-        return storage.read_bytes(path) if path else (resources.files(__package__) / _DEFAULT).read_bytes()
+        return storage.read_bytes(path) if path else (resources.files(__package__) / default).read_bytes()
     except OSError:
         raise ModelError("default gallery: it is not in the package; install deid again") from None
     except DeidError as error:
@@ -76,6 +93,7 @@ def _to_table(gallery: Gallery) -> pa.Table:
         "mesh": _lists(gallery.meshes.reshape(n, -1), np.float16),
     }
     columns |= {name: pa.array(np.asarray(values)) for name, values in gallery.attributes.items()}
+    columns |= {name: pa.array(encoded, pa.binary()) for name, encoded in gallery.textures.items()}
     mean_style = base64.b64encode(gallery.mean_style.astype("<f4").tobytes()).decode()
     return pa.table(columns).replace_schema_metadata(
         gallery.metadata | {"deid.gallery.version": VERSION, "mean_style": mean_style}
@@ -97,7 +115,10 @@ def _from_table(table: pa.Table, name: str) -> Gallery:
         raise ModelError(f"{name}: the gallery is empty")
     if meshes.shape[1] != np.prod(MESH_SHAPE) or mean_style.shape != styles.shape[1:]:
         raise ModelError(f"{name}: lengths of meshes or of the mean style are wrong; build the gallery again")
-    attributes = {c: table[c].to_numpy() for c in table.column_names if c not in _ARRAYS}
+    textures = {
+        c: table[c].to_pylist() for c in table.column_names if pa.types.is_binary(table.schema.field(c).type)
+    }
+    attributes = {c: table[c].to_numpy() for c in table.column_names if c not in (*_ARRAYS, *textures)}
     arrays: dict[str, NDArray[Any]] = dict(zip(_ARRAYS, (styles, embeddings, meshes), strict=True))
     for column, values in (arrays | attributes | {"mean_style": mean_style}).items():
         lacking = np.isinf if column in attributes else lambda given: ~np.isfinite(given)  # NaN: it has none
@@ -105,7 +126,9 @@ def _from_table(table: pa.Table, name: str) -> Gallery:
             raise ModelError(
                 f"{name}: column {column} holds values that are no finite numbers; build the gallery again"
             )
-    return Gallery(styles, embeddings, meshes.reshape(-1, *MESH_SHAPE), attributes, mean_style, metadata)
+    return Gallery(
+        styles, embeddings, meshes.reshape(-1, *MESH_SHAPE), attributes, mean_style, metadata, textures
+    )
 
 
 def _lists(values: NDArray[np.floating], dtype: type[np.floating]) -> pa.FixedSizeListArray:

@@ -61,11 +61,15 @@ class ONet(nn.Module):
         self.dense5, self.prelu5 = nn.Linear(1152, 256), nn.PReLU(256)
         self.dense6_1, self.dense6_2, self.dense6_3 = nn.Linear(256, 2), nn.Linear(256, 4), nn.Linear(256, 10)
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def features(self, pixels: Tensor) -> Tensor:
+        """Activations [N, 256] of the last layer but one."""
         x = functional.max_pool2d(self.prelu1(self.conv1(pixels)), 3, 2, ceil_mode=True)
         x = functional.max_pool2d(self.prelu2(self.conv2(x)), 3, 2, ceil_mode=True)
         x = functional.max_pool2d(self.prelu3(self.conv3(x)), 2, 2, ceil_mode=True)
-        x = self.prelu5(self.dense5(_columns_first(self.prelu4(self.conv4(x)))))
+        return self.prelu5(self.dense5(_columns_first(self.prelu4(self.conv4(x)))))  # type: ignore[no-any-return]
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = self.features(pixels)
         points = self.dense6_3(x).view(-1, 2, 5).transpose(1, 2)
         return self.dense6_1(x).softmax(1)[:, 1], self.dense6_2(x), points
 

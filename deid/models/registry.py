@@ -5,13 +5,16 @@ from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 from pathlib import PurePosixPath
-from typing import Annotated
+from typing import Annotated, Literal
 
+import pydantic
 import yaml
 from pydantic import Field, StringConstraints
 
 from deid.config import LicenceClass, Section
 from deid.errors import ModelError
+from deid.models import lineage
+from deid.models.lineage import Origin, Use
 
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
@@ -46,19 +49,24 @@ class Model(Section):
     reason: str  # of the class, one line
     commercial_use: str
     source: str
+    made_from: dict[str, Use] = Field(default_factory=dict)  # by name, of the registry or of its origins
     members: tuple[Member, ...]
 
 
 class Packaged(Section):
-    """Weights that this project's own recipes made, and its package brings along."""
+    """Weights and galleries that this project's own recipes made, and its package brings along."""
 
     file: str  # below the package
+    role: Literal["attributes", "segmenter"] | None = (
+        None  # in which it may take the place of others; see `choose`
+    )
     used_for: str
     licence: str
     licence_class: LicenceClass
     reason: str  # of the class, one line
     commercial_use: str
     source: str  # model card
+    made_from: dict[str, Use]  # by name, of the registry or of its origins
 
     @property
     def sha256(self) -> str:
@@ -69,6 +77,22 @@ class Registry(Section):
     archives: dict[str, Archive]
     models: dict[str, Model]
     packaged: dict[str, Packaged] = Field(default_factory=dict)
+    origins: dict[str, Origin] = Field(default_factory=dict)
+
+    @pydantic.model_validator(mode="after")
+    def _descended(self) -> "Registry":
+        if faults := lineage.faults(self.packaged, self.models, self.origins):
+            raise ValueError("; ".join(faults))
+        return self
+
+    def of_role(self, role: str) -> list[str]:
+        """Names of the packaged models for a role, the one to be preferred first."""
+        return [name for name, one in self.packaged.items() if one.role == role]
+
+    def choose(self, role: str, accept: Iterable[str]) -> str:
+        """The packaged model for a role: the first whose licence class is accepted; where none is, the first."""
+        accept, names = tuple(accept), self.of_role(role)
+        return next((name for name in names if self.packaged[name].licence_class in accept), names[0])
 
     def described(self, name: str) -> Model | Packaged:
         """The fetched or packaged model called `name`; ModelError when there is none."""

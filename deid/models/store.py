@@ -36,6 +36,7 @@ class Row:
     licence_class: str
     commercial_use: str
     used_for: str
+    made_from: tuple[str, ...]  # names, with what was taken of each in brackets
     cached: bool
     accepted: bool
 
@@ -101,6 +102,7 @@ class Store:
                 licence_class=model.licence_class,
                 commercial_use=model.commercial_use,
                 used_for=model.used_for,
+                made_from=tuple(f"{source} ({use})" for source, use in model.made_from.items()),
                 cached=self._cached(name),
                 accepted=self.accepted(name),
             )
@@ -114,6 +116,7 @@ class Store:
                 licence_class=model.licence_class,
                 commercial_use=model.commercial_use,
                 used_for=model.used_for,
+                made_from=tuple(f"{source} ({use})" for source, use in model.made_from.items()),
                 cached=True,
                 accepted=model.licence_class in self.models.accept,
             )

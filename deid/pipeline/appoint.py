@@ -71,7 +71,7 @@ class KeyedRandom:
         return Appointed(number, self.drawn[number], assign.key(0, person["male"], 0, ()).sex, person["age"])
 
     def draw(self, number: int, person: Person) -> tuple[int, ...]:
-        options, gallery = self.config, gallery_of(self.config.gallery)
+        options, gallery = self.config, gallery_of(self.config.gallery, self.config.generator.name)
         male, age = person["male"], person["age"]
         return assign.draw(
             match.distances(np.asarray(person["mean"], np.float32), gallery),
@@ -89,11 +89,12 @@ class Recall:
     """Gives the rows of a unit what pass 1 saw, and their faces what is appointed to them.
 
     Args:
+        appointer: None: nothing is appointed, the faces alone are recalled.
         withheld: surrogates (`keys.surrogate_id`) that too few people share: they are appointed to nobody.
     """
 
     def __init__(
-        self, vault: Vault, appointer: Appointer, secret: bytes, withheld: Collection[int] = ()
+        self, vault: Vault, appointer: Appointer | None, secret: bytes, withheld: Collection[int] = ()
     ) -> None:
         self.vault, self.appointer, self.secret, self.withheld = vault, appointer, secret, withheld
 
@@ -106,16 +107,17 @@ class Recall:
             row.faces, row.width, row.height = before.faces, before.width, before.height
             if row.reason or before.reason:
                 row.fail(row.reason or before.reason)
+        if self.appointer is None:
+            return
         faces = tables.from_bytes(self.vault.get(faces_name(unit))).select(["position", "number"])
         persons = tables.from_bytes(self.vault.get(persons_name(unit)))
         at = {row.position: row for row in items}
         for place, person in zip(faces.to_pylist(), persons.to_pylist(), strict=True):
             row = at[place["position"]]
             if not row.reason:
-                self.appoint(row.faces[place["number"]], person)
+                self.appoint(row.faces[place["number"]], self.appointer.of(person))
 
-    def appoint(self, face: Face, person: Person) -> None:
-        appointed = self.appointer.of(person)
+    def appoint(self, face: Face, appointed: Appointed) -> None:
         if appointed.identities:
             number = keys.surrogate_id(self.secret, appointed.group, appointed.identities)
             if number not in self.withheld:

@@ -51,6 +51,7 @@ def configure(cluster: Cluster) -> None:
     context.target_max_block_size = None  # a unit is one block from the reader to the writer
     context.max_errored_blocks = 0
     context.wait_for_min_actors_s = int(cluster.wait_for_actors_s)
+    context.execution_no_progress_timeout_s = cluster.stalled_s
     context.enable_rich_progress_bars = True
     context.use_ray_tqdm = False
     context.print_on_execution_start = False

@@ -1,5 +1,7 @@
 """The last stage before the writer: surrogates into their places, the gate's second look, encoding."""
 
+import json
+
 import pyarrow as pa
 
 from deid import log as logs
@@ -11,10 +13,11 @@ from deid.pipeline import parts, rows
 from deid.pipeline.guard import attempt
 from deid.pipeline.rows import Row
 from deid.pipeline.shield import shielded
-from deid.privacy import gate
+from deid.privacy import gate, label_maps
 from deid.privacy.gate import Gate
 from deid.shards import pictures
 from deid.surrogates import composite
+from deid.video import frames
 
 log = logs.logger(__name__)
 
@@ -34,7 +37,7 @@ class Compose:
     @staticmethod
     def build(config: Config) -> Gate:
         stage = config.stages.compose
-        margin = gate.margin(config.gate, gallery_store.load(config.gallery))
+        margin = gate.margin(config.gate, gallery_store.of(config))
         log.info("gate: margin %.3f", margin)
         return Gate(
             parts.build(config, "detector", stage),
@@ -63,14 +66,24 @@ class Compose:
         output = self.config.output
         same = decoded.format if decoded.format in ("jpg", "png", "webp") else "png"
         extension = same if output.image_format == "same" else output.image_format
+        extension = frames.EXTENSION if self.config.video else extension
         encoded = attempt("encode", lambda: pictures.encode(result, extension, output.quality, decoded.grey))
         if not encoded:
             row.fail("encode_failed")
             return
         row.result, row.result_extension, row.image = encoded, extension, b""
+        self.keep_masks(row, result)
         for face in row.faces:
             face.embedding = face.mesh = face.looks = face.surrogate = face.surrogate_mesh = None
             face.segments = face.surrogate_segments = face.spare = face.spare_mesh = None
+
+    def keep_masks(self, row: Row, result: Picture) -> None:
+        """Of the label maps, those that are no pictures; the others are dropped and counted."""
+        size, most = (result.shape[1], result.shape[0]), self.config.metadata.mask_values
+        kept = {name: label_maps.keep(data, size, most) for name, data in row.masks.items()}
+        row.masks = {name: data for name, data in kept.items() if data is not None}
+        lost = dict.fromkeys(kept.keys() - row.masks.keys(), 1)
+        row.dropped = json.dumps(json.loads(row.dropped) | lost)
 
     def result(self, row: Row, source: Picture) -> Picture | None:
         """What goes out; None when the picture was quarantined instead."""

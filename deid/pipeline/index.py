@@ -5,6 +5,7 @@ apart (`deid.privacy.people.schema`).
 """
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -41,30 +42,41 @@ gallery_of = functools.lru_cache(maxsize=1)(gallery_store.load)  # once a proces
 
 
 class WriteIndex:
-    """Takes all pictures of one unit at once, as `Analyse` leaves them, and returns a row of `records.INDEXED`."""
+    """Takes all pictures of some units at once, as `Analyse` leaves them, and returns rows of `records.INDEXED`."""
 
     def __init__(self, config: Config, vault: Vault) -> None:
         self.config, self.vault = config, vault
 
     @shielded("index")
     def __call__(self, table: pa.Table) -> pa.Table:
-        items = rows.from_table(table)
-        unit = items[0].unit
+        seen = [self.index(unit, items) for unit, items in rows.by_unit(table)]
+        return pa.Table.from_pylist(seen, schema=records.INDEXED)
+
+    def index(
+        self, unit: int, items: list[Row], counts: Callable[[Face], bool] | None = None
+    ) -> dict[str, int]:
+        """Args:
+        counts: whether a face tells people apart; None: as the method of this name says.
+        """
         for row in items:
-            row.image = b""
+            row.image, row.masks = b"", {}
         faces = [(row, n, face) for row in items for n, face in enumerate(row.faces) if self.shares(face)]
+        self.vault.put(faces_name(unit), tables.to_bytes(self.faces(faces, counts)), overwrite=True)
         self.vault.put(index_name(unit), tables.to_bytes(rows.to_table(items)), overwrite=True)
-        self.vault.put(faces_name(unit), tables.to_bytes(self.faces(faces)), overwrite=True)
-        seen = {"unit": unit, "faces": sum(len(row.faces) for row in items), "embedded": len(faces)}
-        return pa.Table.from_pylist([seen], schema=records.INDEXED)
+        out = sum(not row.reason for row in items)
+        found = sum(len(row.faces) for row in items)
+        return {"unit": unit, "pictures": len(items), "sound": out, "faces": found, "embedded": len(faces)}
 
     def shares(self, face: Face) -> bool:
         """It will have a surrogate that is shared: it has an embedding, and is not covered for its size."""
         return face.embedding is not None and face.height >= self.config.ladder.smallest
 
-    def faces(self, found: list[tuple[Row, int, Face]]) -> pa.Table:
+    def faces(
+        self, found: list[tuple[Row, int, Face]], counts: Callable[[Face], bool] | None = None
+    ) -> pa.Table:
         """Rows of `people.schema`."""
-        gallery = gallery_of(self.config.gallery)
+        counts = self.counts if counts is None else counts
+        gallery = gallery_of(self.config.gallery, self.config.generator.name)
         vectors = np.array([face.embedding for _, _, face in found], np.float32)
         vectors = vectors.reshape(-1, gallery.embeddings.shape[1])
         male = age = np.full(len(found), np.nan, np.float32)
@@ -83,7 +95,7 @@ class WriteIndex:
             _lists(vectors.astype(np.float16)),
             pa.array(np.asarray(male, np.float32)),
             pa.array(np.asarray(age, np.float32)),
-            pa.array([self.counts(face) for _, _, face in found], pa.bool_()),
+            pa.array([counts(face) for _, _, face in found], pa.bool_()),
             pa.array([row.subject if face is largest(row) else b"" for row, _, face in found], pa.binary()),
             _lists(np.array(looks, np.float32).reshape(-1, len(LOOKS))),
         ]

@@ -1,13 +1,17 @@
 """The replaceable parts that a configuration names, built on the machine that uses them."""
 
+import hashlib
 import importlib
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from deid.config import Config, Part, Stage
+from deid.config import Config, LicenceClass, Part, Stage
 from deid.errors import ConfigError
 from deid.faces.attributes import AttributeHeads
+from deid.gallery import store as gallery_store
+from deid.models import registry
 from deid.models.store import Store
 
 if TYPE_CHECKING:
@@ -31,7 +35,9 @@ BUILTIN: dict[str, dict[str, Builtin]] = {
         "vggface": Builtin("deid.models.vgg_face:VGGFaceEmbedder"),
     },
     "generator": {
-        "mobilestylegan": Builtin("deid.surrogates.generator:MobileStyleGANGenerator", ("mobilestylegan",))
+        "mobilestylegan": Builtin("deid.surrogates.generator:MobileStyleGANGenerator", ("mobilestylegan",)),
+        "ksame_mesh": Builtin("deid.surrogates.ksame_mesh:KSameMesh"),
+        "ksame_net": Builtin("deid.surrogates.ksame_net:KSameNet"),
     },
 }
 KINDS = tuple(BUILTIN)
@@ -78,14 +84,53 @@ def check(config: Config) -> None:
 
 
 def packaged_of(config: Config) -> list[str]:
-    """Names in the model registry of the packaged weights that the run will load."""
+    """Names in the model registry of the packaged weights, and of the gallery, that the run will load."""
     matched = config.anonymizer in ("surrogate", "ksame-pixel")
     used = {
-        "attributes": matched and config.embedder.name == "dlib",
-        "segmenter": uses_segmenter(config),
+        chosen(config, "attributes"): matched and config.embedder.name == "dlib",
+        chosen(config, "segmenter"): uses_segmenter(config),
         "image_heads": matched and config.generator.name == "mobilestylegan",
+        "ksame_net": matched and config.generator.name == "ksame_net",
+        # thresholds come from it, whatever the anonymizer
+        gallery_store.packaged(config.generator.name): config.gallery is None,
     }
     return [name for name, wanted in used.items() if wanted]
+
+
+def classes_of(config: Config) -> dict[str, LicenceClass]:
+    """Licence class of everything that the run will load, by its name in the model registry."""
+    known = registry.load()
+    return {name: known.described(name).licence_class for name in (*models_of(config), *packaged_of(config))}
+
+
+def chosen(config: Config, role: Literal["attributes", "segmenter"]) -> str:
+    """Name in the model registry of the packaged network for a role: as configured, else as `models.accept` allows.
+
+    Raises:
+        ConfigError: the configured one is unknown, or has another role.
+    """
+    known, named = registry.load(), getattr(config, role)
+    if named is None:
+        return known.choose(role, config.models.accept)
+    if named not in known.of_role(role):
+        raise ConfigError(f"{role}: {named!r} is unknown; use {', '.join(known.of_role(role))}")
+    return str(named)
+
+
+def _packaged_file(name: str) -> Path:
+    return Path(str(resources.files("deid") / registry.load().packaged[name].file))
+
+
+def foreign(config: Config) -> dict[str, str]:
+    """SHA-256 (hex) of the files of parts that are named by class path, by kind; of those that have a file."""
+    found = {}
+    for kind in KINDS:
+        path = part_of(config, kind).name
+        if path not in BUILTIN[kind]:
+            file = getattr(importlib.import_module(path.partition(":")[0]), "__file__", None)
+            if file is not None:
+                found[kind] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return found
 
 
 def build(config: Config, kind: str, stage: Stage) -> Any:
@@ -111,7 +156,8 @@ def build(config: Config, kind: str, stage: Stage) -> Any:
 def attributes(config: Config) -> AttributeHeads | None:
     """The packaged heads of apparent sex and age; None where the configuration has no use for them, so that nothing is
     loaded whose licence was not looked at."""
-    return AttributeHeads.load() if "attributes" in packaged_of(config) else None
+    name = chosen(config, "attributes")
+    return AttributeHeads.load(_packaged_file(name)) if name in packaged_of(config) else None
 
 
 def segmenter(config: Config, stage: Stage) -> "HeadSegmenter | None":
@@ -120,7 +166,8 @@ def segmenter(config: Config, stage: Stage) -> "HeadSegmenter | None":
 
     if not uses_segmenter(config):
         return None
-    return HeadSegmenter(threads=stage.threads, device="cuda" if stage.gpus else "cpu")
+    file = _packaged_file(chosen(config, "segmenter"))
+    return HeadSegmenter(file, threads=stage.threads, device="cuda" if stage.gpus else "cpu")
 
 
 def uses_segmenter(config: Config) -> bool:

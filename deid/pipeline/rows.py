@@ -19,11 +19,14 @@ class Row:
 
     unit: int
     position: int
-    record: int
+    planned: int
     image: bytes
     extension: str
+    sample: int = 0
+    name: str = ""
     sidecar: str = "{}"
     dropped: str = "{}"
+    masks: dict[str, bytes] = field(default_factory=dict)
     subject: bytes = b""
     reason: str = ""
     width: int = 0
@@ -36,19 +39,37 @@ class Row:
         """Quarantine the picture: nothing of it goes any further."""
         if reason not in records.QUARANTINE:
             raise ValueError(f"{reason!r} is no quarantine code")
-        self.reason, self.image, self.result, self.faces = reason, b"", b"", []
+        self.reason, self.image, self.result, self.masks, self.faces = reason, b"", b"", {}, []
 
 
 def from_table(table: pa.Table) -> list[Row]:
     rows = []
     for values in table.to_pylist():
         faces = [_face(value) for value in values.pop("faces") or []]
-        rows.append(Row(**values, faces=faces))
+        rows.append(Row(**values | {"masks": dict(values["masks"])}, faces=faces))
     return rows
 
 
+def by_unit(table: pa.Table) -> list[tuple[int, list[Row]]]:
+    """The rows of each unit, which must all be there, each once.
+
+    Raises:
+        RuntimeError: some are not.
+    """
+    found: dict[int, list[Row]] = {}
+    for row in from_table(table):
+        found.setdefault(row.unit, []).append(row)
+    for unit, rows in found.items():
+        if sorted(row.position for row in rows) != list(range(rows[0].planned)):
+            raise RuntimeError(f"unit {unit}: {len(rows)} pictures arrived, {rows[0].planned} were planned")
+    return sorted(found.items())
+
+
 def to_table(rows: list[Row]) -> pa.Table:
-    values = [vars(row) | {"faces": [_value(face) for face in row.faces]} for row in rows]
+    values = [
+        vars(row) | {"masks": list(row.masks.items()), "faces": [_value(face) for face in row.faces]}
+        for row in rows
+    ]
     return pa.Table.from_pylist(values, schema=records.PICTURE)
 
 

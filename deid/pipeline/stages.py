@@ -4,6 +4,7 @@ Each loads its models when it is built (once an actor) and is pure after that. W
 face, whatever fails for a picture quarantines the picture (`Row.fail`); neither ends the run.
 """
 
+import functools
 from collections.abc import Sequence
 from functools import partial
 
@@ -18,8 +19,9 @@ from deid.faces.appearance import hidden, looks
 from deid.faces.mesh import as_detection
 from deid.faces.segment import head_chip
 from deid.gallery import store as gallery_store
-from deid.interfaces import Detections, Face, Picture
+from deid.interfaces import Detections, Face, Picture, Renderer, Rendering
 from deid.pipeline import parts, rows
+from deid.pipeline.direct import Direct
 from deid.pipeline.guard import attempt, attempt_batch
 from deid.pipeline.identities import Identities
 from deid.pipeline.rows import Row
@@ -143,21 +145,29 @@ class Generate:
     def __init__(self, config: Config, secret: bytes, run: str = "") -> None:
         stage = config.stages.generate
         self.config, self.batch, self.run = config, stage.batch_size, run
-        self.gallery = gallery_store.load(config.gallery)
+        self.gallery = gallery_store.of(config)
         self.identities = Identities(self.gallery, config.match, secret, parts.attributes(config))
         self.appointed = config.two_passes  # who gets which identities is settled: they stay, whatever fails
         self.shared = config.shared_looks  # nothing but pose and expression is to tell who it is
-        self.steering = Steering(self.gallery, config.match.corrections)
         self.generator = parts.build(config, "generator", stage)
         self.segmenter = parts.segmenter(config, stage)
         self.mesher = parts.build(config, "mesher", stage)
         self.mean_mesh = self.gallery.meshes.mean(0)
-        self.gallery_faces = ksame.Faces(self.gallery, self.generator, self.mesher, MESH_SCORE)
+        self.direct: Direct | None = None
+        if isinstance(self.generator, Renderer):
+            self.direct = Direct(self.generator, self.gallery, DRAWN_SIZES, NEARLY)
+        portrait = self.direct.portrait if self.direct else self.portrait
+        self.gallery_faces = ksame.Faces(self.gallery, portrait, self.mesher, MESH_SCORE)
         self.place_of_faces = as_detection(self.mean_mesh)
-        if self.generator.style_dim != self.gallery.styles.shape[1]:
+        if self.direct is None and self.generator.style_dim != self.gallery.styles.shape[1]:
             raise ConfigError(
                 "gallery: its styles are not those of the configured generator; build one with it"
             )
+
+    @functools.cached_property
+    def steering(self) -> Steering:
+        """Learnt from the gallery where styles are steered."""
+        return Steering(self.gallery, self.config.match.corrections)
 
     @shielded("generate")
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -201,6 +211,9 @@ class Generate:
                 if attempt("average", partial(self.average, row, number)) is None:
                     ladder.lower(row.faces[number], "generate_failed")
             return
+        if self.direct is not None:
+            self.draw(self.direct, batch)
+            return
         styled: list[tuple[Face, Style]] = []
         for row, number in batch:
             face = row.faces[number]
@@ -214,6 +227,31 @@ class Generate:
         for (face, _), picture in zip(styled, rendered, strict=True):
             if picture is None or attempt("place", partial(self.place, face, picture)) is None:
                 ladder.lower(face, "generate_failed")
+
+    def draw(self, direct: Direct, batch: Sequence[tuple[Row, int]]) -> None:
+        """Surrogates of a generator that needs no style."""
+        chosen: list[tuple[Face, match.Indices]] = []
+        for row, number in batch:
+            indices = attempt("match", partial(self.chosen, row, number))
+            if indices is None:
+                ladder.lower(row.faces[number], "match_failed")
+            else:
+                chosen.append((row.faces[number], indices))
+        drawn = attempt_batch("generate", direct.render, chosen)
+        for (face, _), one in zip(chosen, drawn, strict=True):
+            if one is None or attempt("place", partial(self.place_drawn, direct, face, one)) is None:
+                ladder.lower(face, "generate_failed")
+
+    def place_drawn(self, direct: Direct, face: Face, drawn: Rendering) -> bool:
+        if self.segmenter is not None and face.anonymizer == "surrogate" and face.segments is not None:
+            face.surrogate_segments = self.segmenter.parts([drawn.picture])[0]
+        return direct.place(face, drawn, RENDER_SIZES)
+
+    def portrait(self, index: int, side: int) -> Picture:
+        """The rendering of one gallery identity."""
+        return np.asarray(
+            self.generator.generate(self.gallery.styles[index : index + 1], side=side)[0], np.uint8
+        )
 
     def render(self, styled: Sequence[tuple[Face, Style]]) -> list[Picture]:
         """Pictures of faces, each of the least side that covers it."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-import numpy as np
+import pyarrow as pa
 
 from deid.config import Config
 from deid.errors import ConfigError
@@ -17,7 +17,8 @@ from deid.interfaces import Picture
 from deid.pipeline import plan as planning
 from deid.pipeline.run import RunResult, secret_of
 from deid.privacy import keys
-from deid.shards import pictures, storage, webdataset
+from deid.shards import pictures, storage
+from deid.shards.readers import FORMATS
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Pair:
     key: str  # of the source sample
     before: bytes  # encoded source
     after: bytes  # encoded result; empty when the picture is in quarantine
+    output: str = ""  # key of the output sample; empty likewise
 
     def source(self) -> Picture:
         return pictures.decode(self.before, 1 << 40).pixels
@@ -40,38 +42,43 @@ def pairs(config: Config, result: RunResult) -> Iterator[Pair]:
     """Pairs of all pictures that were planned, in the order of the source.
 
     Raises:
-        ConfigError: the run was not repeatable.
+        ConfigError: the run was not repeatable, or its input was video: frames of its output lie in order already.
     """
     if config.seed is None:
         raise ConfigError("seed: only a repeatable run can be traced, and only a measurement should be one")
+    if config.video:
+        raise ConfigError(
+            "input.format: pairs are of pictures; the frames of a video stand in order in its output"
+        )
     secret = secret_of(config)
-    plan = planning.again(config, secret)
-    table = plan.records
-    names = {
-        int(number): keys.output_id(secret, unit, position)
-        for unit in range(plan.units)
-        for position, number in enumerate(plan.numbers(unit))
-    }
+    units = list(planning.again(config, secret))
+    records = pa.concat_tables([table for _, table in units])
+    names = [
+        keys.output_id(secret, unit, sample)
+        for unit, table in units
+        for sample in table["unit_sample"].to_pylist()
+    ]
     outputs = _outputs(result)
-    chosen = table.take(np.sort(plan.order))
-    order = np.sort(plan.order)
-    rows = chosen.to_pylist()
-    for position, before, _, _ in webdataset.read(chosen):
+    rows, read = records.to_pylist(), FORMATS[config.input.format].read
+    for position, before, _, _ in read(records, planning.layout(config)):
         row = rows[position]
-        after = outputs.get(names[int(order[position])], b"")
-        yield Pair(PurePosixPath(row["uri"]).name, row["key"], before, after)
+        after = outputs.get((names[position], row["name"]), b"")
+        yield Pair(
+            PurePosixPath(row["uri"]).name, row["key"], before, after, names[position] if after else ""
+        )
 
 
-def _outputs(result: RunResult) -> dict[str, bytes]:
-    """Pictures of every output shard, by key."""
+def _outputs(result: RunResult) -> dict[tuple[str, str], bytes]:
+    """Pictures of every output shard, by key and name in the sample."""
     found = {}
     for entry in result.manifest["objects"]:
         if entry["name"].endswith(".tar"):
             data = storage.read_bytes(storage.join(result.output, entry["name"]))
             with tarfile.open(fileobj=io.BytesIO(data)) as archive:
                 for info in archive:
-                    key, _, extension = info.name.partition(".")
+                    key, _, rest = info.name.partition(".")
+                    name, _, extension = rest.rpartition(".")
                     stream = archive.extractfile(info)
                     if stream is not None and extension in ("jpg", "png", "webp"):
-                        found[key] = stream.read()
+                        found[key, name] = stream.read()
     return found

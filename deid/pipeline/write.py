@@ -1,80 +1,79 @@
-"""Write one unit: its shard to the output, its audit and the record that commits both to the state."""
+"""Write one unit: its objects to the output, its audit and the record that commits both to the state."""
 
 import collections
 import contextlib
+import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from deid import config, records
+from deid import records
+from deid.config import Config
 from deid.pipeline import rows
 from deid.pipeline.rows import Row
 from deid.pipeline.shield import shielded
 from deid.privacy import audit, keys
 from deid.privacy.vault import Vault
-from deid.shards import storage, tables, webdataset
+from deid.shards import storage, tables
+from deid.shards.formats import Sample
+from deid.shards.writers import WRITERS, Shards, output_format
 
+# As it lies in the state.
 COMMITTED = records.COMMIT.append(
-    pa.field("audit", pa.binary())
-)  # as it lies in the state: with the unit's audit
+    pa.field("quarantine", pa.list_(pa.struct([("position", pa.int32()), ("reason", pa.string())])))
+).append(pa.field("audit", pa.binary()))
+# video: the name of the unit's segment in the state
+COMMITTED = COMMITTED.append(pa.field("segment", pa.string()))
+_APART = 1 << 40  # added to the position of a dropped picture, for an id that is no sample's
 
 
-def commit_name(unit: int) -> str:
-    return f"commits/{unit:08d}"
+def commit_name(unit: int, turn: int = 0) -> str:
+    """Of the unit's commit in the state: the first, or that of the repair of this number."""
+    return f"commits/{unit:08d}" + (f"-{turn}" if turn else "")
 
 
 def _counted(counts: Mapping[str, int], value: str) -> list[dict[str, Any]]:
     return [{"name": name, value: number} for name, number in sorted(counts.items())]
 
 
-def _by_name(names: Iterable[str]) -> list[dict[str, Any]]:
-    return _counted(collections.Counter(names), "faces")
+def _by_name(names: Iterable[str], value: str = "faces") -> list[dict[str, Any]]:
+    return _counted(collections.Counter(names), value)
 
 
 class WriteUnit:
-    """Takes all pictures of one unit at once; an object counts only when the unit's commit names it.
+    """Takes all pictures of some units at once; an object counts only when the unit's commit names it.
 
-    Shards are named by unit and content under the run secret, and a commit is written once: of two attempts at a unit
-    the first to commit counts, and what the other left in the output is swept when the run ends.
+    Objects are named by unit and content under the run secret, and a commit is written once: of two attempts at a
+    unit the first to commit counts, and what the other left in the output is swept when the run ends.
 
     Args:
         folder: URI of the run's output.
-        total: pictures in the plan.
-        unit_size: pictures in every unit but the last.
-        again: commits stand already, and are to be replaced.
+        extra: most further pictures of one sample whose names are not listed.
+        turn: 0, or the number of the repair.
     """
 
     def __init__(
-        self,
-        folder: str,
-        vault: Vault,
-        secret: bytes,
-        total: int,
-        unit_size: int,
-        options: config.Assignment,
-        again: bool = False,
+        self, folder: str, vault: Vault, secret: bytes, config: Config, extra: int, turn: int = 0
     ) -> None:
         self.folder, self.vault, self.secret = folder, vault, secret
-        self.total, self.unit_size, self.options, self.again = total, unit_size, options, again
+        self.config, self.extra, self.turn = config, extra, turn
 
     @shielded("write")
     def __call__(self, table: pa.Table) -> pa.Table:
-        items = rows.from_table(table)
-        unit = items[0].unit
-        expected = min(self.unit_size, self.total - unit * self.unit_size)
-        if {(row.unit, row.position) for row in items} != {(unit, n) for n in range(expected)}:
-            raise RuntimeError(
-                f"unit {unit}: {len(items)} pictures reached the writer, {expected} were planned"
-            )
-        commit = tables.to_bytes(pa.Table.from_pylist([self.write(unit, items)], schema=COMMITTED))
+        done = [self.commit(unit, items) for unit, items in rows.by_unit(table)]
+        return pa.concat_tables(done).select(records.COMMIT.names)
+
+    def commit(self, unit: int, items: list[Row]) -> pa.Table:
+        name = commit_name(unit, self.turn)
+        table = pa.Table.from_pylist([self.write(unit, items)], schema=COMMITTED)
         try:
-            self.vault.put(commit_name(unit), commit, overwrite=self.again)
+            self.vault.put(name, tables.to_bytes(table))
         except storage.AlreadyThere:  # an earlier attempt committed
-            commit = self.vault.get(commit_name(unit))
-        return tables.from_bytes(commit).select(records.COMMIT.names)
+            table = tables.from_bytes(self.vault.get(name))
+        return table
 
     def write(self, unit: int, items: list[Row]) -> dict[str, Any]:
         out = [row for row in items if not row.reason]
@@ -85,11 +84,7 @@ class WriteUnit:
         ]
         if not all(row.result for row in out) or not all(done):
             raise RuntimeError(f"unit {unit}: a picture reached the writer without a result")
-        data = webdataset.write_shard(sorted(self.sample(row) for row in out))
-        digest = hashlib.sha256(data)
-        shard = f"shards/{keys.shard_name(self.secret, unit, digest.digest())}.tar"
-        with contextlib.suppress(storage.AlreadyThere):  # the same content: it is in the name
-            storage.write_bytes(storage.join(self.folder, shard), data)
+        objects, shards = self.objects(unit, out)
         dropped = [row for row in items if row.reason in records.DROPPED]
         statuses = [face.status for row in out for face in row.faces]
         fields: collections.Counter[str] = collections.Counter()
@@ -97,9 +92,7 @@ class WriteUnit:
             fields.update(json.loads(row.dropped))
         return {
             "unit": unit,
-            "shard": shard,
-            "shard_bytes": len(data),
-            "shard_sha256": digest.hexdigest(),
+            "objects": objects,
             "pictures_in": len(items),
             "pictures_out": len(out),
             "pictures_quarantined": len(items) - len(out) - len(dropped),
@@ -110,20 +103,47 @@ class WriteUnit:
             "anonymizers": _by_name(face.anonymizer for row in out for face in row.faces),
             "gate": _by_name(face.gate for row in out for face in row.faces),
             "fields": _counted(fields, "dropped"),
-            "quarantine": [{"record": row.record, "reason": row.reason} for row in items if row.reason],
-            "audit": audit.to_bytes(self.audit(unit, shard, out, dropped)),
+            "reasons": _by_name((row.reason for row in items if row.reason), "pictures"),
+            "quarantine": [{"position": row.position, "reason": row.reason} for row in items if row.reason],
+            "audit": audit.to_bytes(self.audit(unit, shards, out, dropped)),
+            "segment": "",
         }
 
-    def audit(self, unit: int, shard: str, out: list[Row], dropped: list[Row]) -> pa.Table:
-        faces = [(row.position, row.faces) for row in out]
-        return audit.rows(self.secret, unit, shard, faces, [row.position for row in dropped], self.options)
+    def objects(self, unit: int, out: Sequence[Row]) -> tuple[list[dict[str, Any]], Shards]:
+        """Write the unit's objects; their names, bytes and SHA-256, and which of them lists each sample, by key."""
+        samples = sorted(self.samples(unit, out), key=lambda sample: sample.key)
+        named = functools.partial(self.name, unit)
+        found = []
+        objects, shards = WRITERS[output_format(self.config)](samples, named, self.config, self.extra)
+        for name, data in objects:
+            with contextlib.suppress(storage.AlreadyThere):  # the same content: it is in the name
+                storage.write_bytes(storage.join(self.folder, name), data)
+            found.append({"name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
+        return found, shards
 
-    def sample(self, row: Row) -> tuple[str, dict[str, bytes]]:
-        """Key and members of one output sample: the picture, and the sidecar fields that passed."""
-        members = {row.result_extension: row.result}
-        fields = json.loads(row.sidecar)
-        if "cls" in fields:
-            members["cls"] = str(fields.pop("cls")).encode()
-        if fields:
-            members["json"] = json.dumps(fields, sort_keys=True).encode()
-        return keys.output_id(self.secret, row.unit, row.position), members
+    def name(self, unit: int, content: bytes) -> str:
+        return keys.shard_name(self.secret, unit, hashlib.sha256(content).digest())
+
+    def audit(self, unit: int, shards: Shards, out: list[Row], dropped: list[Row]) -> pa.Table:
+        shard = {row.sample: shards[keys.output_id(self.secret, unit, row.sample)] for row in out}
+        faces = [((row.position, row.sample), row.faces) for row in out]
+        there = {row.sample for row in out}
+        lost = [
+            (row.position, _APART + row.position if row.sample in there else row.sample) for row in dropped
+        ]
+        return audit.rows(self.secret, unit, shard, faces, lost, self.config.assignment)
+
+    def samples(self, unit: int, out: Sequence[Row]) -> list[Sample]:
+        """Pictures of one sample together, and the fields that passed beside the first of them."""
+        of: dict[int, list[Row]] = {}
+        for row in out:
+            of.setdefault(row.sample, []).append(row)
+        return [
+            Sample(
+                keys.output_id(self.secret, unit, sample),
+                tuple((row.name, row.result_extension, row.result) for row in pictures),
+                json.loads(pictures[0].sidecar),
+                pictures[0].masks,
+            )
+            for sample, pictures in of.items()
+        ]

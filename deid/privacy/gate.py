@@ -6,6 +6,7 @@ again. What is found where the result still shows the source was missed before: 
 what the last of them refuses is covered with grey, and that needs no look.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -137,17 +138,26 @@ class Gate:
         return vectors
 
 
+STRANGERS = (
+    "strangers"  # of a gallery's metadata: shares and distances below which so many pairs lie, ascending
+)
+
+
 def margin(options: config.Gate, gallery: Gallery) -> float:
     """The configured margin, or the one calibrated on the gallery."""
     return calibrated(gallery, options.false_match_rate) if options.margin is None else options.margin
 
 
 def calibrated(gallery: Gallery, rate: float) -> float:
-    """The distance below which a share `rate` of pairs of different gallery identities of one apparent sex lie.
+    """The distance below which a share `rate` of pairs of different gallery identities of one apparent sex lie; of
+    pairs of strangers where the gallery tells theirs (`STRANGERS`), since its own identities share people.
 
     Raises:
         ConfigError: there is no such pair.
     """
+    if STRANGERS in gallery.metadata:
+        shares, distances = np.array(json.loads(gallery.metadata[STRANGERS]), np.float64).T
+        return float(np.interp(rate, shares, distances))
     likelihood = np.asarray(gallery.attributes.get("sex", np.zeros(len(gallery))), np.float64)
     found = [_apart(gallery.embeddings[(likelihood >= 0.5) == male].astype(np.float64)) for male in (0, 1)]
     distances = np.concatenate(found)

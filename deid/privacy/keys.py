@@ -35,6 +35,11 @@ def output_id(secret: bytes, unit: int, position: int) -> str:
     return _derive(secret, "deid/output-id", _numbers(unit, position))[:ID_BYTES].hex()
 
 
+def video_id(secret: bytes, unit: int) -> str:
+    """Id of an output video by the first of its units: 32 hex characters."""
+    return _derive(secret, "deid/video-id", _numbers(unit))[:ID_BYTES].hex()
+
+
 def face_id(secret: bytes, unit: int, position: int, face: int) -> str:
     """Id of the `face`-th face of an output sample: 32 hex characters."""
     return _derive(secret, "deid/face-id", _numbers(unit, position, face))[:ID_BYTES].hex()
@@ -63,7 +68,7 @@ def subject(secret: bytes, value: Scalar) -> bytes:
     shown = "".join(letter for letter in shown if unicodedata.category(letter) != "Cf")
     text = unicodedata.normalize("NFKC", " ".join(shown.split()))
     if _NUMBER.fullmatch(text):
-        text = f"{Decimal(text).normalize():f}"
+        text = f"{Decimal(text).normalize() + 0:f}"
     return _derive(secret, "deid/subject", text.encode("utf-8", "surrogatepass"))[:ID_BYTES]
 
 
@@ -73,12 +78,12 @@ def rng_for(secret: bytes, face_id: bytes) -> np.random.Generator:
     return np.random.default_rng(np.frombuffer(seed, "<u4"))
 
 
-def permutation(secret: bytes, n: int) -> NDArray[np.int64]:
+def permutation(secret: bytes, n: int, of: bytes = b"") -> NDArray[np.int64]:
     """Keyed shuffle of 0..n-1, int64 [n]: the order of 64-bit keys from SHAKE-256 (FIPS 202).
 
-    Equal keys (chance below n^2 / 2^65) keep their order. Needs 16 bytes a record.
+    `of` tells one draw from another. Equal keys (chance below n^2 / 2^65) keep their order. Needs 16 bytes a record.
     """
     if n < 0:
         raise ValueError("a permutation has no negative length")
-    stream = hashlib.shake_256(_derive(secret, "deid/permutation")).digest(8 * n)
+    stream = hashlib.shake_256(_derive(secret, "deid/permutation", of)).digest(8 * n)
     return np.argsort(np.frombuffer(stream, "<u8"), kind="stable").astype(np.int64)

@@ -91,10 +91,9 @@ def build(
     reasons: dict[str, int],
     models: dict[str, Any],
     people: dict[str, Any],
-    destruction: dict[str, Any],
     dropped_fields: dict[str, int],
 ) -> dict[str, Any]:
-    """The manifest of a run, not yet signed.
+    """The manifest of a run, not yet signed, and without `destruction`: what `vault.destroy` gives is added then.
 
     Args:
         commits: rows of `records.COMMIT`.
@@ -103,7 +102,6 @@ def build(
         reasons: quarantined pictures by code.
         models: for each model its archive's and members' SHA-256, and the gallery's.
         people: what `people.json` holds: k, surrogates, min, median and histogram of people behind a surrogate.
-        destruction: what `Vault.destroy` gave.
         dropped_fields: how often each sidecar field did not pass.
     """
     return {
@@ -114,7 +112,7 @@ def build(
             "deid": __version__,
             "sha256": code_sha256(),
             "python": platform.python_version(),
-            **{name: metadata.version(name) for name in _PACKAGES},
+            **versions(),
         },
         "container": image_digest(),
         "config": public_config(config),
@@ -128,11 +126,15 @@ def build(
         "audit_version": records.AUDIT_VERSION,
         "objects": sorted(objects, key=lambda entry: str(entry["name"])),
         "merkle_root": seal.merkle_root(objects),
-        "destruction": destruction,
     }
 
 
 @functools.cache
+def versions() -> dict[str, str]:
+    """Of the libraries that a result depends on."""
+    return {name: metadata.version(name) for name in _PACKAGES}
+
+
 def code_sha256() -> str:
     """SHA-256 (hex) of the installed package: of a line `SHA-256, two spaces, name` for each file, sorted by name.
 
@@ -159,6 +161,8 @@ def public_config(config: Config) -> dict[str, Any]:
     for section, name in (
         ("input", "uri"),
         ("input", "pattern"),
+        ("input", "image_columns"),
+        ("input", "metadata_table"),
         ("output", "uri"),
         ("models", "cache"),
         ("models", "mirror"),

@@ -70,30 +70,24 @@ class Vault:
                 f"the state's object {name} is damaged or of another run key; start the run anew"
             ) from None
 
+    def has(self, name: str) -> bool:
+        """Whether the object is there."""
+        return storage.exists(self._place(name))
+
     def names(self, prefix: str = "") -> list[str]:
         """Names of the objects that begin with `prefix`, sorted."""
         folder = storage.join(self.uri, prefix.rpartition("/")[0]) if "/" in prefix else self.uri
         skip = len(self.uri.rstrip("/")) + 1
-        found = [file.uri[skip:] for file in storage.list_files(folder)]
+        found = [uri[skip:] for uri in storage.list_table(folder)["uri"].to_pylist()]
         return sorted(name for name in found if name.startswith(prefix) and name != KEY_OBJECT)
 
+    def delete(self, name: str) -> None:
+        """Delete an object; none there is no error."""
+        storage.delete(self._place(name))
+
     def destroy(self) -> dict[str, Any]:
-        """Delete the wrapped key first, then every object, and look that nothing is left.
-
-        Returns:
-            What was destroyed, in which order and how, and what that does not promise.
-
-        Raises:
-            PromiseError: something is left.
-        """
-        done = shred.everything(self.uri, KEY_OBJECT)
-        order = (["wrapped run key"] if self.kind != "memory" else []) + ["objects"]
-        return {
-            "key": self.kind,
-            "order": order,
-            **done,
-            "not_promised": [*_LIMITS[self.kind], *done["not_promised"]],
-        }
+        """See the function `destroy`."""
+        return _destroy(self.uri, self.kind)
 
     def _place(self, name: str) -> str:
         parts = name.split("/")
@@ -117,6 +111,32 @@ _LIMITS = {
         _MEMORY,
     ],
 }
+
+
+def destroy(uri: str, state_key: str | None) -> dict[str, Any]:
+    """Delete the wrapped key first, then every object, and look that nothing is left; what is gone already is no error.
+
+    Args:
+        state_key: with which the store was created.
+
+    Returns:
+        What was destroyed, in which order and how, and what that does not promise.
+
+    Raises:
+        PromiseError: something is left.
+    """
+    return _destroy(uri, wrapping.kind(state_key))
+
+
+def _destroy(uri: str, kind: str) -> dict[str, Any]:
+    done = shred.everything(uri, KEY_OBJECT)
+    order = (["wrapped run key"] if kind != "memory" else []) + ["objects"]
+    return {
+        "key": kind,
+        "order": order,
+        **done,
+        "not_promised": [*_LIMITS[kind], *done["not_promised"]],
+    }
 
 
 def create(uri: str, state_key: str | None) -> Vault:

@@ -16,8 +16,19 @@ from deid import records
 from deid.config import Metadata
 from deid.errors import InputError
 from deid.privacy import manifest as manifests
-from deid.privacy import seal, verify_audit, verify_objects, verify_people, verify_shards
+from deid.privacy import (
+    seal,
+    verify_audit,
+    verify_folder,
+    verify_objects,
+    verify_parquet,
+    verify_people,
+    verify_shards,
+    verify_video,
+)
+from deid.privacy.verify_folder import TABLE
 from deid.privacy.verify_objects import MANIFEST, Faults, kind
+from deid.privacy.verify_shards import Shard
 from deid.shards import storage
 
 _SHARED = ("surrogate", "ksame-pixel")  # anonymizers whose results people can share
@@ -25,6 +36,11 @@ _REPEATABLE = (
     "the run was repeatable (seed was set): its ids and draws can be worked out again; it is not for release"
 )
 _SHOWN = 5  # faults of one shard that are named one by one
+
+
+def printable(text: str) -> str:
+    """One line of it, for a terminal: what is no letter, mark or space is escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 @dataclass(frozen=True, order=True)
@@ -36,8 +52,7 @@ class Finding:
 
     def __str__(self) -> str:
         """One line, whatever the object is named."""
-        line = f"{self.name}: {self.fault}"
-        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+        return printable(f"{self.name}: {self.fault}")
 
 
 class _Part(BaseModel):
@@ -55,15 +70,27 @@ class _Assignment(_Part):
     k: int = Field(ge=1)
 
 
+class _Input(_Part):
+    format: str
+
+
+class _Output(_Part):
+    class_field: str | None
+    audio: str
+
+
 class _Config(_Part):
     anonymizer: str
     assignment: _Assignment
     metadata: Metadata
+    input: _Input
+    output: _Output
     repeatable: bool
 
 
 class _Counts(_Part):
     pictures_out: int = Field(ge=0)
+    pictures_in: int = Field(ge=0)
     faces: int = Field(ge=0)
     replaced: int = Field(ge=0)
     covered: int = Field(ge=0)
@@ -159,10 +186,13 @@ def _sections(
         f"manifest: version {manifest['manifest_version']}, Merkle root {manifest['merkle_root']}",
     )
     signed = verify_objects.Signed(manifest["objects"])
-    shards = sorted(name for name in signed.marks if kind(name) == "shard")
-    allowed = Metadata.model_validate_json(json.dumps(manifest["config"]["metadata"]))
+    shards = sorted(
+        name for name in signed.marks if kind(name) in ("shard", "video") or TABLE.fullmatch(name)
+    )
+    config = manifest["config"]
+    allowed = Metadata.model_validate_json(json.dumps(config["metadata"]))
     found = verify_objects.read(
-        uri, files, signed, lambda name, content: _look(name, content, shards, allowed)
+        uri, files, signed, lambda name, content: _look(name, content, shards, allowed, config["output"])
     )
     size = sum(size for size, _ in signed.marks.values())
     yield (
@@ -171,9 +201,10 @@ def _sections(
     )
     contents = verify_objects.contents(found, signed)
     keys = {name: contents[name].keys for name in shards if name in contents}
-    pictures = sum(map(len, keys.values()))
+    parts = {name: part for name, part in contents.items() if kind(name) in ("shard", "file", "video")}
+    pictures = sum(part.pictures for part in parts.values())
     yield (
-        _shards(contents, keys, pictures, manifest),
+        _shards(parts, keys, pictures, manifest),
         f"shards: {len(keys):,} with {pictures:,} pictures; headers, keys, fields and blocks are plain",
     )
     yield from _tables(contents, keys, shards, manifest)
@@ -205,11 +236,17 @@ def _tables(
     )
 
 
-def _look(name: str, data: bytes, shards: list[str], allowed: Metadata) -> Any:
+def _look(name: str, data: bytes, shards: list[str], allowed: Metadata, output: Mapping[str, Any]) -> Any:
     """What is kept of an object."""
     match kind(name):
+        case "shard" if name.endswith(".parquet"):
+            return verify_parquet.read(data, allowed, allowed.pictures)
         case "shard":
-            return verify_shards.read(data, allowed)
+            return verify_shards.read(data, allowed, allowed.pictures)
+        case "file":
+            return verify_folder.read(name, data, allowed, allowed.pictures, output["class_field"])
+        case "video":
+            return verify_video.read(name, data, output["audio"] == "copy")
         case "audit":
             return verify_audit.read(data, shards)
         case "summary":
@@ -239,18 +276,24 @@ def _root(manifest: dict[str, Any]) -> Faults:
 
 
 def _shards(
-    contents: Mapping[str, Any], keys: Mapping[str, list[str]], pictures: int, manifest: dict[str, Any]
+    parts: Mapping[str, Shard], keys: Mapping[str, list[str]], pictures: int, manifest: dict[str, Any]
 ) -> Faults:
-    for name in keys:
-        faults = contents[name].faults
+    for name in sorted(parts):
+        faults = parts[name].faults
         yield from ((name, fault) for fault in faults[:_SHOWN])
         if len(faults) > _SHOWN:
             yield name, f"{len(faults) - _SHOWN} more faults"
     yield from (
         (name, f"key {key} is there twice in the release") for key, name in verify_shards.repeated(keys)
     )
-    if pictures != manifest["counts"]["pictures_out"]:
-        yield "shards", f"have {pictures} pictures, the manifest counts {manifest['counts']['pictures_out']}"
+    yield from verify_folder.together(
+        {name: p for name, p in parts.items() if isinstance(p, verify_folder.Part)}
+    )
+    least = most = manifest["counts"]["pictures_out"]
+    if manifest["config"]["input"]["format"] == "video":
+        most = manifest["counts"]["pictures_in"]  # frames that do not go out are grey
+    if not least <= pictures <= most:
+        yield "shards", f"have {pictures} pictures, the manifest counts {least}"
 
 
 def _audit(audit: verify_audit.Audit, manifest: dict[str, Any], k: int) -> Faults:

@@ -45,6 +45,7 @@ def read(data: bytes, shards: list[str]) -> Part:
     try:
         file = pq.ParquetFile(io.BytesIO(data))
         schema, table = file.schema_arrow, file.read()
+        table.validate(full=True)  # texts are UTF-8
     except (pa.ArrowException, OSError):
         part.faults.append("cannot be read as Parquet")
         return part
@@ -177,6 +178,7 @@ def read_summary(data: bytes) -> dict[tuple[str, str], int] | None:
     """Counts by (name, value) of `records.SUMMARY`; None when it is not that."""
     try:
         table = pq.read_table(io.BytesIO(data))
+        table.validate(full=True)
     except (pa.ArrowException, OSError):
         return None
     if not table.schema.equals(records.SUMMARY):

@@ -16,7 +16,9 @@ from deid.shards import storage
 
 MANIFEST = "manifest.json"
 _KINDS = {
-    "shard": re.compile(r"shards/[0-9a-f]{32}\.tar"),
+    "shard": re.compile(r"shards/[0-9a-f]{32}\.(tar|parquet)"),
+    "file": re.compile(r"(images|masks)/[A-Za-z0-9_-]{1,160}/[0-9a-f]{32}/[A-Za-z0-9_.-]{1,120}"),
+    "video": re.compile(r"videos/[0-9a-f]{32}\.mp4"),
     "audit": re.compile(r"audit/part-[0-9]{5,9}\.parquet"),
     "summary": re.compile(r"summary\.parquet"),
     "people": re.compile(r"people\.json"),
@@ -28,7 +30,7 @@ Mark = tuple[int, str]  # bytes and SHA-256 (hex) of a content
 
 
 def kind(name: str) -> str:
-    """What an object is, by its name as the job gives it: shard, audit, summary, people, or ""."""
+    """What an object is, by its name as the job gives it: shard, file, video, audit, summary, people, or ""."""
     return next((kind for kind, pattern in _KINDS.items() if pattern.fullmatch(name)), "")
 
 

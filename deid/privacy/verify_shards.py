@@ -9,15 +9,20 @@ import json
 import re
 import struct
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from deid.config import Metadata
+from deid.privacy import label_maps, metadata
+from deid.shards import pictures
 
 _BLOCK = 512
-_NAME = re.compile(r"([0-9a-f]{32})\.(jpg|png|webp|json|cls)")  # a key of `keys.output_id`
+# a key of `keys.output_id`, the name of a further picture or of a mask, and what it is
+_NAME = re.compile(r"([0-9a-f]{32})(?:\.([A-Za-z0-9_-]+))?\.(jpg|png|webp|json|cls|txt)")
+KEY = re.compile("[0-9a-f]{32}")
+_TEXTS = ("json", "cls", "txt")
 _HEADER = {"mtime": 0, "uid": 0, "gid": 0, "mode": 0o644, "uname": "", "gname": "", "type": tarfile.REGTYPE}
-_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (float, int), "bool": (bool,), "str": (str,)}
 
 _JFIF = b"JFIF\0\1\1\0\0\1\0\1\0\0"  # version 1.1, no density, no thumbnail
 _JPEG_PLAIN = {
@@ -40,39 +45,58 @@ class _Damage(Exception):
 
 @dataclass
 class Shard:
-    """What was found in a shard: the keys of its pictures in their order, and its faults in words."""
+    """What was found in a shard: the keys of its samples in their order, and its faults in words."""
 
     keys: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    pictures: int = 0  # a sample may have several
 
 
-def read(data: bytes, allowed: Metadata) -> Shard:
+def read(data: bytes, allowed: Metadata, names: Collection[str] = ()) -> Shard:
     """Keys and faults of a shard.
 
     Args:
         data: the tar.
-        allowed: the fields that may stand beside a picture.
+        allowed: the fields, texts and masks that may stand beside a picture.
+        names: that further pictures of a sample may have; their numbers, from 1 on, are names as well.
     """
-    shard, sidecars = Shard(), set[str]()
+    shard, beside, sizes = Shard(), set[str](), dict[str, tuple[int, int] | None]()
     try:
         for info, content in _members(data, shard.faults):
             match = _NAME.fullmatch(info.name)
-            if not match:
+            key, name, extension = match.groups() if match else ("", "", "")
+            mask = f"{name}.{extension}" in allowed.masks
+            if not match or not (mask or _named(name, extension, names)):
                 shard.faults.append(f"member {info.name} has no plain name")
                 continue
-            key, extension = match.groups()
-            if extension in ("json", "cls"):
-                sidecars.add(key)
-                faults = sidecar(content, extension, allowed)
+            if mask or extension in _TEXTS:
+                beside.add(key)
+                faults = (
+                    sidecar(content, extension, allowed)
+                    if not mask
+                    else label_map(content, sizes.get(key), allowed)
+                )
             else:
-                shard.keys.append(key)
+                shard.keys += [key] if key not in shard.keys[-1:] else []
+                shard.pictures += 1
+                sizes.setdefault(key, pictures.size_of(content))
                 faults = picture(content, extension)
             shard.faults += [f"member {info.name} {fault}" for fault in faults]
     except _Damage:
         shard.faults.append("the tar cannot be read to its end")
-    alone = len(sidecars - set(shard.keys))
+    alone = len(beside - set(shard.keys))
     shard.faults += [f"{alone} samples have no picture"] if alone else []
     return shard
+
+
+def _named(name: str | None, extension: str, names: Collection[str]) -> bool:
+    """Whether a member may be called so: a picture alone has a name beside its key, if any."""
+    return name is None or (extension not in _TEXTS and name_allowed(name, names))
+
+
+def name_allowed(name: str, names: Collection[str]) -> bool:
+    """Whether a further picture may be called so."""
+    return name in names or re.fullmatch("[1-9][0-9]{0,4}", name) is not None
 
 
 def _members(data: bytes, faults: list[str]) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
@@ -117,23 +141,43 @@ def _header(info: tarfile.TarInfo, header: bytes) -> Iterator[str]:
 
 def sidecar(data: bytes, extension: str, allowed: Metadata) -> Iterator[str]:
     """Faults of the text beside a picture: what the allow-list does not let pass."""
-    if extension == "cls":
-        if "cls" not in allowed.members or not re.fullmatch(rb"-?[0-9]{1,19}", data):
+    if extension in ("cls", "txt"):
+        pattern = rb"-?[0-9]{1,19}" if extension == "cls" else rb".*"
+        if extension not in allowed.members or not re.fullmatch(pattern, data, re.DOTALL) or not _utf8(data):
             yield "is not allowed by metadata.members"
         return
     try:
-        fields = json.loads(data)
+        values = json.loads(data)
     except (ValueError, RecursionError):
-        fields = None
-    if not isinstance(fields, dict):
+        values = None
+    if not isinstance(values, dict):
         yield "is no JSON object"
         return
-    if json.dumps(fields, sort_keys=True).encode() != data:  # so a name that stands there twice, too
+    if json.dumps(values, sort_keys=True).encode() != data:  # so a name that stands there twice, too
         yield "is not written as the job writes it"
-    for name, value in fields.items():
+    yield from fields(values, allowed)
+
+
+def fields(values: Mapping[str, Any], allowed: Metadata) -> Iterator[str]:
+    """Faults of the fields beside a picture: a name that is not listed, or a value that would not pass as it is."""
+    for name, value in values.items():
         rule = allowed.sidecar_fields.get(name)
-        if rule is None or type(value) not in _TYPES[rule.type] or (rule.values and value not in rule.values):
+        if rule is None or not metadata.is_shaped(value, rule):
             yield f"has a field that metadata.sidecar_fields does not let pass: {name}"
+
+
+def label_map(data: bytes, size: tuple[int, int] | None, allowed: Metadata) -> Iterator[str]:
+    """Faults of a mask: whatever it holds beside the labels of its picture, whose size is given where it is known."""
+    found = list(picture(data, "png"))
+    yield from found or label_maps.faults(data, size, allowed.mask_values)
+
+
+def _utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def picture(data: bytes, extension: str) -> Iterator[str]:

@@ -115,7 +115,8 @@ def read_private(path: str | Path, setting: str) -> bytes:
                 raise ConfigError(f"{setting}: {path} can be read by others; run: chmod 600 {path}")
             return file.read()
     except OSError as error:
-        raise ConfigError(f"{setting}: {path}: {error.strerror}") from None
+        make = "; make one with: deid keys new FILE" if isinstance(error, FileNotFoundError) else ""
+        raise ConfigError(f"{setting}: {path}: {error.strerror}{make}") from None
 
 
 def _read_key_file(path: str) -> bytes:

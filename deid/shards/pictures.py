@@ -29,7 +29,7 @@ _FORMATS = {
     "GIF": "gif",
 }
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error)
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error)
 _FULL_CHROMA_FROM = 90  # JPEG quality from which colour is stored at full resolution
 _PROFILE_MODES = {
     "RGB ": "RGB",
@@ -59,10 +59,10 @@ def decode(data: bytes, max_pixels: int) -> Decoded:
         if image.width * image.height > max_pixels:
             raise PictureError("too_large")
         try:
-            if getattr(image, "n_frames", 1) > 1:
+            if getattr(image, "is_animated", False):  # n_frames would go through all pages
                 raise PictureError("animated")
             image.load()
-        except _DAMAGE:
+        except DAMAGE:
             raise PictureError("truncated_image") from None
         grey = image.mode in ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B")
         flat = _flatten(_eight_bits(_upright(image)))
@@ -77,7 +77,7 @@ def encode(pixels: NDArray[np.uint8], extension: str, quality: int, grey: bool =
 
     Args:
         pixels: [H, W, 3] RGB.
-        extension: jpg, png or webp.
+        extension: jpg, png, webp or bmp.
         quality: 1 to 100, of JPEG and WebP.
         grey: write luminance alone.
 
@@ -91,8 +91,8 @@ def encode(pixels: NDArray[np.uint8], extension: str, quality: int, grey: bool =
     try:
         if extension == "jpg":
             image.save(sink, "JPEG", quality=quality, subsampling=0 if quality >= _FULL_CHROMA_FROM else 2)
-        elif extension == "png":
-            image.save(sink, "PNG")
+        elif extension in ("png", "bmp"):
+            image.save(sink, extension.upper())
         elif extension == "webp":
             image.save(sink, "WEBP", quality=quality)
         else:
@@ -102,17 +102,33 @@ def encode(pixels: NDArray[np.uint8], extension: str, quality: int, grey: bool =
     return sink.getvalue()
 
 
+def extension_of(data: bytes) -> str:
+    """Extension of an encoded picture by its first bytes: one of `ENCODABLE`, "" for others."""
+    kinds = {b"\xff\xd8\xff": "jpg", b"\x89PNG\r\n\x1a\n": "png"}
+    webp = "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else ""
+    return next((name for mark, name in kinds.items() if data.startswith(mark)), webp)
+
+
+def size_of(data: bytes) -> tuple[int, int] | None:
+    """Width and height (px) of an encoded picture by its header, as it is stored; None where there is none."""
+    try:
+        with _open(data) as image:
+            return image.size
+    except PictureError:
+        return None
+
+
 def _open(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=[name for name in _FORMATS if name != "MPO"])
-    except (UnidentifiedImageError, *_DAMAGE):
+    except (UnidentifiedImageError, *DAMAGE):
         raise PictureError("truncated_image" if data.startswith(_MAGIC) else "not_an_image") from None
 
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except _DAMAGE:  # the EXIF block is broken, the picture is not
+    except DAMAGE:  # the EXIF block is broken, the picture is not
         return image
 
 
@@ -144,7 +160,7 @@ def _srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
             described = profile.profile.profile_description or ""
             if mode == image.mode and not described.startswith("sRGB"):
                 return _transformed(image, profile)
-        except (ImageCms.PyCMSError, *_DAMAGE):
+        except (ImageCms.PyCMSError, *DAMAGE):
             return image.convert("RGB")
     return image.convert("RGB")
 

@@ -8,12 +8,18 @@ from typing import TypeVar
 
 import botocore.exceptions as boto
 
+from deid import log as logs
 from deid.errors import DeidError, InputError, StorageError
+from deid.shards.client import renew
 
-ATTEMPTS = 6
-FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 5.0
+ATTEMPTS = 10  # half a minute in the mean: a server that is started again is waited for
+FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 15.0
+QUIET = 3  # attempts that fail without a word
+RENEWALS = 2  # times that refused credentials are read afresh: they may have been changed during the run
 
 T = TypeVar("T")
+
+log = logs.logger(__name__)
 
 _CREDENTIALS = "check AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the instance role"
 _REFUSED = {
@@ -46,6 +52,15 @@ _NO_CREDENTIALS = (
     boto.TokenRetrievalError,
     boto.UnauthorizedSSOTokenError,
 )
+_STALE = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+    "403",  # of a HEAD, which has no body to say more
+}
 
 
 class ShortRead(Exception):
@@ -60,6 +75,8 @@ def code(error: BaseException) -> str:
 def retry(action: Callable[[int], T], where: str) -> T:
     """The result of `action(attempt)`, tried again as a whole, with full jitter, while its failure may pass.
 
+    Credentials that are refused are read afresh, and tried again.
+
     Args:
         action: the whole operation, request and body; gets the number of the attempt, from 0.
         where: what an error calls the place; no name of an object of the source.
@@ -72,12 +89,20 @@ def retry(action: Callable[[int], T], where: str) -> T:
         try:
             return action(attempt)
         except (boto.BotoCoreError, boto.ClientError, ShortRead, OSError) as error:
-            failure = explain(error, where)
-        if isinstance(failure, InputError):
+            failure, stale = explain(error, where), _stale(error)
+        if stale:
+            renew()
+        if isinstance(failure, InputError) and not (stale and attempt < RENEWALS):
             raise failure from None
         if attempt + 1 < ATTEMPTS:
+            if attempt == QUIET:
+                log.warning("%s; tried again for a while", failure)
             time.sleep(random.uniform(0, min(LONGEST_DELAY_S, FIRST_DELAY_S * 2**attempt)))
     raise failure from None
+
+
+def _stale(error: BaseException) -> bool:
+    return isinstance(error, _NO_CREDENTIALS) or code(error) in _STALE
 
 
 def explain(error: BaseException, where: str) -> DeidError:

@@ -9,19 +9,22 @@ import fnmatch
 import functools
 import os
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
-import botocore.config
 import botocore.exceptions
+import pyarrow as pa
 import pyarrow.fs
 
 from deid.errors import ConfigError, InputError, StorageError
+from deid.shards import multipart
+from deid.shards.client import client as _client
 from deid.shards.retry import ShortRead, code, explain, retry
 
 _TEMPORARY = ".deid-part-"  # prefix of a local file that is still being written
+_PROBE = ".deid-probe-"  # prefix of an object that is written to see whether it can be
 _PRECONDITION = ("PreconditionFailed", "412")
 
 
@@ -32,6 +35,11 @@ class Object:
     uri: str
     size: int  # bytes
     version: str  # S3: ETag; local: time of change (ns) and size
+
+
+LISTED = pa.schema(
+    [("uri", pa.string()), ("size", pa.int64()), ("version", pa.string())]
+)  # fields of `Object`
 
 
 class ObjectChanged(InputError):
@@ -68,41 +76,60 @@ def list_files(uri: str, pattern: str = "*", required: bool = False) -> list[Obj
     """Files at any depth below `uri`, sorted by name.
 
     Args:
-        pattern: shell pattern for the base name, or for the path below `uri` where it has a "/".
+        pattern: shell pattern for the base name, or for the path below `uri` where it has a "/"; several stand
+            with "|" between.
         required: finding none is an `InputError`; a bucket that does not exist always is.
     """
-    bucket, key = _split(uri)
-    listing = functools.partial(_list_s3, bucket, key) if bucket else functools.partial(_list_local, key)
-    found = retry(lambda _: listing(), uri)
-    base = uri.rstrip("/")
-    chosen = [
-        Object(join(uri, name), size, version)
-        for name, size, version in sorted(found)
-        if fnmatch.fnmatchcase(name if "/" in pattern else name.rpartition("/")[2], pattern)
-    ]
+    found = list_table(uri, pattern)
+    chosen = [Object(**row) for row in found.to_pylist()]
     if required and not chosen:
-        raise InputError(
-            f"{base}: nothing named {pattern} there" + (" (nothing at all)" if not found else "")
-        )
+        raise InputError(f"{uri.rstrip('/')}: nothing named {pattern} there")
     return chosen
+
+
+def list_table(uri: str, pattern: str = "*") -> pa.Table:
+    """The same as rows of `LISTED`, in a memory of about 100 bytes a file."""
+    bucket, key = _split(uri)
+    pages = _pages_s3(bucket, key) if bucket else iter([retry(lambda _: _list_local(key), uri)])
+    tables = [LISTED.empty_table()]
+    for page in pages:
+        chosen = [
+            {"uri": f"{uri.rstrip('/')}/{name}", "size": size, "version": version}  # a key may begin with "/"
+            for name, size, version in page
+            if _matches(name, pattern)
+        ]
+        tables.append(pa.Table.from_pylist(chosen, schema=LISTED))
+    return pa.concat_tables(tables).combine_chunks().sort_by("uri")
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return any(
+        fnmatch.fnmatchcase(name if "/" in one else name.rpartition("/")[2], one)
+        for one in pattern.split("|")
+    )
+
+
+def find(uri: str) -> Object | None:
+    """The file or object as a listing would give it; None where there is none."""
+    bucket, key = _split(uri)
+    if not bucket:
+        return retry(lambda _: _find_local(uri, key), "this machine's file system")
+
+    def head(_: int) -> Object | None:
+        try:
+            answer = _client().head_object(Bucket=bucket, Key=key)
+        except botocore.exceptions.ClientError as error:
+            if code(error) in ("404", "NoSuchKey"):
+                return None
+            raise
+        return Object(uri, answer["ContentLength"], answer["ETag"].strip('"'))
+
+    return retry(head, f"s3://{bucket}")
 
 
 def exists(uri: str) -> bool:
     """Whether the file or object is there."""
-    bucket, key = _split(uri)
-    if not bucket:
-        return os.path.isfile(key)
-
-    def head(_: int) -> bool:
-        try:
-            _client().head_object(Bucket=bucket, Key=key)
-        except botocore.exceptions.ClientError as error:
-            if code(error) in ("404", "NoSuchKey"):
-                return False
-            raise
-        return True
-
-    return retry(head, f"s3://{bucket}")
+    return find(uri) is not None
 
 
 def read_bytes(uri: str) -> bytes:
@@ -120,19 +147,33 @@ def read_range(uri: str, start: int, length: int, version: str | None = None) ->
 
 
 def write_bytes(uri: str, data: bytes, overwrite: bool = False) -> None:
-    """Write in one step: a reader sees the whole or nothing.
+    """Write in one step: a reader sees the whole or nothing. Large objects go to S3 in parts.
 
     Raises:
         AlreadyThere: the name is taken and `overwrite` is false.
     """
     bucket, key = _split(uri)
-    if bucket:
+    if bucket and len(data) > multipart.PART:
+        if not multipart.put(bucket, key, data, overwrite):
+            raise AlreadyThere(f"s3://{bucket}: an object is already there and is not overwritten")
+    elif bucket:
         retry(lambda attempt: _put(bucket, key, data, overwrite, attempt), f"s3://{bucket}")
     else:
         try:
             _write_local(Path(key), data, overwrite)
         except OSError as error:  # such an error does not pass by waiting
             raise explain(error, "writing to this machine's file system") from None
+
+
+def check_writable(uri: str) -> None:
+    """Write something below `uri` and delete it again.
+
+    Raises:
+        InputError, StorageError: it cannot be done, with the reason.
+    """
+    place = join(uri, _PROBE + secrets.token_hex(8))
+    write_bytes(place, b"")
+    delete(place)
 
 
 def delete(uri: str) -> None:
@@ -157,47 +198,60 @@ def _split(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def _client() -> Any:
-    return _client_for(tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith("AWS_"))))
-
-
-@functools.lru_cache(maxsize=4)
-def _client_for(_settings: tuple[tuple[str, str], ...]) -> Any:
-    """A client for the AWS settings of the moment; it makes one attempt, since `retry` repeats body and all."""
-    once = botocore.config.Config(
-        retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=60, max_pool_connections=16
-    )
-    try:
-        return boto3.session.Session().client("s3", config=once)
-    except ValueError as error:
-        raise ConfigError(f"AWS_ENDPOINT_URL or the profile's endpoint_url: {error}") from None
-
-
-def _list_s3(bucket: str, prefix: str) -> list[tuple[str, int, str]]:
+def _pages_s3(bucket: str, prefix: str) -> Iterator[list[tuple[str, int, str]]]:
+    """Name, size and version of objects, a thousand a page; a page that fails is asked for again."""
     prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
-    pages = list(_client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix))
-    if any(
-        "IsTruncated" not in page for page in pages
-    ):  # botocore takes an answer without a body for an empty one
+    more: dict[str, str] = {}
+    while True:
+        page = retry(functools.partial(_list_s3, bucket, prefix, more), f"s3://{bucket}")
+        items = [item for item in page.get("Contents", []) if not item["Key"].endswith("/")]
+        yield [(item["Key"][len(prefix) :], item["Size"], item["ETag"].strip('"')) for item in items]
+        if not page["IsTruncated"]:
+            return
+        more = {"ContinuationToken": page["NextContinuationToken"]}
+
+
+def _list_s3(bucket: str, prefix: str, more: dict[str, str], _attempt: int) -> dict[str, Any]:
+    page: dict[str, Any] = _client().list_objects_v2(Bucket=bucket, Prefix=prefix, **more)
+    if "IsTruncated" not in page:  # botocore takes an answer without a body for an empty one
         raise ShortRead
-    items = [item for page in pages for item in page.get("Contents", []) if not item["Key"].endswith("/")]
-    return [(item["Key"][len(prefix) :], item["Size"], item["ETag"].strip('"')) for item in items]
+    return page
 
 
 def _list_local(folder: str) -> list[tuple[str, int, str]]:
-    found = []
+    found, seen, unnamed = [], set[str](), 0
 
     def unreadable(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
             raise error
 
-    for parent, _, names in os.walk(folder, onerror=unreadable, followlinks=True):
+    for parent, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:  # a link led here again
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
         for name in names:
             path = Path(parent, name)
-            if not name.startswith(_TEMPORARY) and path.is_file():
+            if name.startswith(_TEMPORARY) or not path.is_file():
+                continue
+            if any("\ud800" <= letter <= "\udfff" for letter in str(path.relative_to(folder))):
+                unnamed += 1
+                continue
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
                 status = path.stat()
                 found.append((path.relative_to(folder).as_posix(), status.st_size, _version(status)))
+    if unnamed:
+        raise InputError(f"{folder}: the names of {unnamed} files there are not UTF-8; rename them")
     return found
+
+
+def _find_local(uri: str, path: str) -> Object | None:
+    if not os.path.isfile(path):
+        return None
+    status = os.stat(path)
+    return Object(uri, status.st_size, _version(status))
 
 
 def _version(status: os.stat_result) -> str:
@@ -253,7 +307,8 @@ def _put(bucket: str, key: str, data: bytes, overwrite: bool, attempt: int) -> N
         if code(error) not in _PRECONDITION:
             raise
         # an attempt whose answer was lost may have written it
-        if attempt == 0 or _get(bucket, key, None, None, None) != data:
+        # (asked with tries of its own: else each attempt must get through twice)
+        if attempt == 0 or read_bytes(f"s3://{bucket}/{key}") != data:
             raise AlreadyThere(f"s3://{bucket}: an object is already there and is not overwritten") from None
 
 

@@ -14,6 +14,8 @@ from deid.shards import storage
 BLOCK = 512
 RANGE = 8 << 20  # bytes fetched at once
 _LONGEST_NAME = 1 << 20  # bytes of an extended header
+_DIGITS = 20  # of the length of a record of an extended header, and the space behind it
+_SPARSE = b"GNU.sparse"
 _FILE, _FOLDER, _BARE = (
     b"07\0",
     b"5",
@@ -129,7 +131,7 @@ def _member(header: bytes, offset: int, fields: dict[str, bytes]) -> Member:
     if stored not in (sum(blank), sum(byte - 256 * (byte > 127) for byte in blank)):
         raise Damage
     kind = header[156:157]
-    if kind == b"S" or any(name.startswith("GNU.sparse") for name in fields):
+    if kind == b"S" or _SPARSE.decode() in fields:
         raise Damage  # a sparse file's data is not what lies in the archive
     name = header[:100].split(b"\0", 1)[0]
     prefix = header[345:500].split(b"\0", 1)[0] if header[257:263] == b"ustar\0" else b""
@@ -160,13 +162,19 @@ def _decimal(digits: bytes) -> int:
 
 
 def _pax(data: bytes) -> dict[str, bytes]:
-    """Records `length name=value\\n` of a PAX header."""
+    """Those records `length name=value\\n` of a PAX header that matter here; of sparse files the names alone."""
     fields: dict[str, bytes] = {}
-    while data.strip(b"\0"):
-        length = _decimal(data.partition(b" ")[0])
-        name, found, value = data[:length].partition(b" ")[2].partition(b"=")
-        if not found or length > len(data) or not value.endswith(b"\n"):
+    at, end = 0, len(data.rstrip(b"\0"))
+    while at < end:
+        space = data.find(b" ", at, at + _DIGITS)
+        length = _decimal(data[at : max(space, at)])
+        record = data[space + 1 : at + length]
+        name, found, value = record.partition(b"=")
+        if not found or at + length > len(data) or not value.endswith(b"\n"):
             raise Damage
-        fields[name.decode("utf-8", "backslashreplace")] = value[:-1]
-        data = data[length:]
+        if name.startswith(_SPARSE):
+            fields[_SPARSE.decode()] = b""
+        elif name in (b"path", b"size"):
+            fields[name.decode()] = value[:-1]
+        at += length
     return fields

@@ -2,14 +2,16 @@
 
 The key of a member is its path up to the first dot of its base name, so `img.v1.jpg` and `img.v2.jpg` are one sample.
 Consecutive members with one key are one sample. A record is one picture: a sample with two pictures makes two records
-that share its sidecar members (.json, .cls). A member without a key (no dot, or a dot first) is refused as "no_image".
+that share what lies beside them (.json, .cls, .txt, masks). A member without a key (no dot, or a dot first) is refused
+as "no_image".
 """
 
 import io
+import json
 import re
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
@@ -18,39 +20,41 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deid.shards import storage, tar
+from deid.shards.formats import INDEX, Layout, Read
 from deid.shards.pictures import EXTENSIONS
 
-# One row a picture, plus one for each thing that is refused (`reason`, then offset alone has a meaning).
-INDEX = pa.schema(
-    [
-        ("uri", pa.string()),  # of the shard
-        ("version", pa.string()),  # of the shard, see storage.Object
-        ("key", pa.string()),  # of the sample: for the operator alone
-        ("extension", pa.string()),  # of the picture, lower case
-        ("offset", pa.int64()),  # of the picture's bytes in the shard
-        ("size", pa.int64()),  # bytes
-        ("crc32", pa.uint32()),  # of the picture's bytes
-        ("json_offset", pa.int64()),
-        ("json_size", pa.int64()),  # bytes; -1: the sample has none
-        ("cls_offset", pa.int64()),
-        ("cls_size", pa.int64()),  # bytes; -1: the sample has none
-        ("reason", pa.string()),  # "" or no_image, unsafe_member, shard_damaged of records.QUARANTINE
-    ]
+PATTERN = "*.tar"
+RANGED = True
+SEQUENCE = False
+# pictures that are not read: records that end as not_an_image
+UNREAD = frozenset(
+    {
+        "heic",
+        "heif",
+        "avif",
+        "jxl",
+        "jp2",
+        "j2k",
+        "jpx",
+        "tga",
+        "ppm",
+        "pgm",
+        "pbm",
+        "pnm",
+        "psd",
+        "pcx",
+        "ico",
+    }
+    | {"dng", "cr2", "cr3", "nef", "arw", "raf", "orf", "rw2"}  # as cameras store them
 )
-
-UNREAD = frozenset({"heic", "heif", "avif", "jxl", "jp2", "dng"})  # records that end as not_an_image
-_SIDECARS = ("json", "cls")
+_SIDECARS = ("json", "cls", "txt")
 _PLAIN_KEY = re.compile("[A-Za-z0-9_-]+")
 _GAP = 1 << 20  # bytes: ranges closer than this are fetched as one
 _BATCH = 16 << 20  # bytes of records that are fetched together
 _THREADS = 8
 
-Read = tuple[
-    int, bytes, dict[str, bytes], str
-]  # row in the table, picture, sidecar members, reason ("" or a code)
 
-
-def scan(file: storage.Object) -> pa.Table:
+def scan(file: storage.Object, layout: Layout = Layout()) -> pa.Table:  # noqa: B008 - it is frozen
     """Index (rows of `INDEX`, in the order of the shard) of one shard, which is read once from end to end.
 
     A damaged shard gives the records before the damage, and a row "shard_damaged" at the end of the last sound member.
@@ -60,7 +64,7 @@ def scan(file: storage.Object) -> pa.Table:
     Raises:
         ObjectChanged: the shard is not the one that was listed.
     """
-    index = _Index(file)
+    index = _Index(file, layout)
     reader = tar.Reader(file)
     try:
         for member in reader:
@@ -75,12 +79,10 @@ def scan(file: storage.Object) -> pa.Table:
 def shared_keys(records: pa.Table) -> int:
     """Pictures that share their sample with the picture before, as `img.v1.jpg` and `img.v2.jpg` do."""
     pictures = records.filter(pc.equal(records["reason"], ""))
-    before, after = pictures.slice(0, max(len(pictures) - 1, 0)), pictures.slice(1)
-    same = [pc.equal(before[name], after[name]) for name in ("uri", "key")]
-    return int(pc.sum(pc.and_(*same)).as_py() or 0)
+    return len(pictures) - len(pictures.group_by(["uri", "sample"]).aggregate([]))
 
 
-def read(records: pa.Table) -> Iterator[Read]:
+def read(records: pa.Table, layout: Layout = Layout()) -> Iterator[Read]:  # noqa: B008 - it is frozen
     """Pictures and sidecar members of rows of `INDEX`, in the order in which they lie, by merged ranged reads.
 
     The reason is "record_changed", and the bytes are empty, where shard, size or CRC-32 are not those of the index.
@@ -114,12 +116,34 @@ def write_shard(samples: Iterable[tuple[str, dict[str, bytes]]]) -> bytes:
     return sink.getvalue()
 
 
+def members(
+    pictures: Mapping[str, tuple[str, bytes]], fields: Mapping[str, Any], masks: Mapping[str, bytes]
+) -> dict[str, bytes]:
+    """Members of a sample by extension: pictures, masks, `cls`, `txt`, and the other fields as `json`.
+
+    Raises:
+        ValueError: a mask would take a picture's place.
+    """
+    found = {f"{name}.{extension}".lstrip("."): data for name, (extension, data) in pictures.items()}
+    if found.keys() & masks.keys():
+        raise ValueError("a picture and a mask of a sample have one name")
+    found |= masks
+    rest = dict(fields)
+    for name in ("cls", "txt"):
+        if name in rest:
+            found[name] = str(rest.pop(name)).encode()
+    if rest:
+        found["json"] = json.dumps(rest, sort_keys=True).encode()
+    return found
+
+
 class _Index:
     """Rows of one shard as they are found."""
 
-    def __init__(self, file: storage.Object) -> None:
-        self.file, self.rows, self.end = file, list[dict[str, Any]](), 0
-        self._key, self._first = "", 0
+    def __init__(self, file: storage.Object, layout: Layout) -> None:
+        self.file, self.layout, self.rows, self.end = file, layout, list[dict[str, Any]](), 0
+        self._masks = {mask.lower(): mask for mask in layout.masks}  # as names of members are compared
+        self._key, self._first, self._samples = "", 0, 0
         self._pictures: list[dict[str, Any]] = []
         self._sidecars: dict[str, tuple[int, int]] = {}
 
@@ -143,31 +167,55 @@ class _Index:
         self._add_to_sample(member, extension.lower(), reader)
 
     def _add_to_sample(self, member: tar.Member, extension: str, reader: tar.Reader) -> None:
-        last = extension.rpartition(".")[2]
-        if last in EXTENSIONS or last in UNREAD:
+        name, _, last = extension.rpartition(".")
+        if extension in _SIDECARS or extension in self._masks:
+            beside = self._masks.get(extension, extension)
+            self._sidecars.setdefault(beside, (member.offset, member.size))
+        elif last in EXTENSIONS or last in UNREAD:
             place = {"offset": member.offset, "size": member.size, "crc32": reader.crc32(member)}
-            self._pictures.append({"key": self._key, "extension": last, "reason": "", **place})
-        elif extension in _SIDECARS:
-            self._sidecars.setdefault(extension, (member.offset, member.size))
+            self._pictures.append({"name": name, "extension": last, **place})
 
     def close_sample(self) -> None:
         """Rows of the sample that is complete now."""
         if self._key and not self._pictures:
             self.refuse("no_image", self._key, self._first)
+        names, beside = (
+            _Names(self.layout),
+            [
+                {"name": name, "offset": offset, "size": size}
+                for name, (offset, size) in self._sidecars.items()
+            ],
+        )
         for picture in self._pictures:
-            for name in _SIDECARS:
-                offset, size = self._sidecars.get(name, (0, -1))
-                picture |= {f"{name}_offset": offset, f"{name}_size": size}
-            self._append(picture)
+            picture |= {"name": names.of(picture["name"]), "sidecars": beside, "reason": ""}
+            self._append(self._key, picture)
         self._key, self._pictures, self._sidecars = "", [], {}
+        self._samples += 1
 
     def refuse(self, reason: str, key: str, offset: int) -> None:
-        empty = dict.fromkeys(("size", "crc32", "json_offset", "cls_offset"), 0)
-        absent = {"extension": "", "json_size": -1, "cls_size": -1}
-        self._append({"key": key, "offset": offset, "reason": reason, **empty, **absent})
+        nothing = {"name": "", "extension": "", "size": 0, "sidecars": []}
+        self._append(key, {"offset": offset, "reason": reason, **nothing})
 
-    def _append(self, row: dict[str, Any]) -> None:
-        self.rows.append({"uri": self.file.uri, "version": self.file.version, **row})
+    def _append(self, key: str, row: dict[str, Any]) -> None:
+        place = {"uri": self.file.uri, "version": self.file.version, "sample": self._samples, "group": 0}
+        self.rows.append({**place, "key": key, **row})
+
+
+class _Names:
+    """Names of one sample's pictures as they go out: those on the list as they are; of the others the first is "",
+    the next "1", "2" and so on, since a name may be anything."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.listed = {name.lower(): name for name in layout.pictures}
+        self.others, self.used = 0, set[str]()
+
+    def of(self, name: str) -> str:
+        """The name under which the next picture, `name` in its source (lower case), goes out."""
+        if name in self.listed and name not in self.used:
+            self.used.add(name)
+            return self.listed[name]
+        self.others += 1
+        return str(self.others - 1) if self.others > 1 else ""
 
 
 def _batches(rows: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
@@ -186,10 +234,8 @@ def _batches(rows: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 def _places(row: dict[str, Any]) -> dict[str, tuple[int, int]]:
     """Offset and size of each member of a record; "" is the picture."""
-    places = {name: (row[f"{name}_offset"], row[f"{name}_size"]) for name in _SIDECARS}
-    return {
-        name: place for name, place in {"": (row["offset"], row["size"]), **places}.items() if place[1] >= 0
-    }
+    beside = {entry["name"]: (entry["offset"], entry["size"]) for entry in row["sidecars"]}
+    return {"": (row["offset"], row["size"]), **beside}
 
 
 def _merged(places: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

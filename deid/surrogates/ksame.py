@@ -6,7 +6,7 @@ has weights 1/k. Its picture and mesh go the way of every other surrogate: into 
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -16,16 +16,15 @@ from numpy.typing import NDArray
 from deid.errors import FaceError
 from deid.faces import align
 from deid.faces.mesh import as_detection
-from deid.interfaces import Gallery, Generator, Mesher, Picture
-from deid.surrogates import composite, masks
+from deid.interfaces import Gallery, Mesher, Picture
+from deid.surrogates import composite, masks, triangles
+from deid.surrogates.triangles import FLAT, LEAST_FACING
 
 SIDES = (
     128,
     256,
     512,
 )  # px of the gallery pictures and of their average, whose face is two thirds of that high
-FLAT = 0.02  # a triangle with less than this share of its usual area is turned away
-LEAST_FACING = 0.25  # share of the triangles; in a profile about half of them are turned away
 OFF = 0.05  # mean distance, in picture sides, from which a rendering is not the gallery's face
 CACHE_BYTES = 64 * 2**20
 LAID = (0.6, 1.6)  # height of a mesh laid on five points over the longer side of the box
@@ -45,17 +44,8 @@ class Warp:
     def fit(cls, meshes: NDArray[np.float32]) -> "Warp":
         """Delaunay triangles of the mean of meshes [N, 468, 3], in units of the picture's side."""
         mean = meshes.mean(0)
-        nodes = mean[:, :2].astype(np.float32)
-        low, high = nodes.min(0) - 1, nodes.max(0) + 1
-        subdivision = cv2.Subdiv2D((*low.tolist(), *(high - low).tolist()))  # type: ignore[arg-type]
-        rows = {}
-        for row, point in enumerate(nodes):
-            rows[subdivision.insert((float(point[0]), float(point[1])))] = row
-        where = {tuple(subdivision.getVertex(vertex)[0]): row for vertex, row in rows.items()}
-        corners = np.asarray(subdivision.getTriangleList(), np.float32).reshape(-1, 3, 2)
-        found = [[where.get(tuple(corner.tolist())) for corner in triangle] for triangle in corners]
-        triangles = np.array([triangle for triangle in found if None not in triangle], np.int64)
-        return cls(mean, triangles, _areas(nodes[triangles].astype(np.float64)))
+        found = triangles.delaunay(mean[:, :2])
+        return cls(mean, found, triangles.areas(mean[found, :2].astype(np.float64)))
 
     def frame(self, mesh: Mesh, side: int) -> Mesh:
         """A mesh of any place, size and roll (px) as it stands in a gallery picture of this side (px).
@@ -94,18 +84,16 @@ class Warp:
             FaceError: nearly all are turned away, so it is no mesh of a face.
         """
         corners = target[self.triangles]
-        facing = np.flatnonzero(_areas(corners[..., :2]) / self.areas > FLAT)
+        facing = np.flatnonzero(triangles.areas(corners[..., :2]) / self.areas > FLAT)
         if len(facing) < LEAST_FACING * len(self.triangles):
             raise FaceError("generate_failed")
-        index = np.full((side, side), -1, np.int32)
-        for one in facing[np.argsort(-corners[facing, :, 2].mean(1), kind="stable")]:
-            polygon = np.round(corners[one, :, :2] * 16).astype(np.int32)
-            cv2.fillConvexPoly(index, polygon, int(one), cv2.LINE_8, 4)
+        order = facing[np.argsort(-corners[facing, :, 2].mean(1), kind="stable")]
+        index = triangles.cover(corners, order, (side, side))
         y, x = np.nonzero(index >= 0)
         a, b, c = np.moveaxis(corners[index[y, x]][..., :2], 1, 0)
         first, second, arm = b - a, c - a, np.column_stack([x, y]) - a
-        area = _cross(first, second)
-        v, w = _cross(arm, second) / area, _cross(first, arm) / area
+        area = triangles.cross(first, second)
+        v, w = triangles.cross(arm, second) / area, triangles.cross(first, arm) / area
         return index, np.stack([1 - v - w, v, w], -1).astype(np.float32)
 
 
@@ -139,11 +127,14 @@ class Faces:
     """Pictures of gallery identities, rendered when they are first asked for; the last `CACHE_BYTES` are kept.
 
     Args:
+        portrait: renders an identity, by its number and a side (px).
         least: mesh score below which a rendering is not a face.
     """
 
-    def __init__(self, gallery: Gallery, generator: Generator, mesher: Mesher, least: float) -> None:
-        self.gallery, self.generator, self.mesher, self.least = gallery, generator, mesher, least
+    def __init__(
+        self, gallery: Gallery, portrait: Callable[[int, int], Picture], mesher: Mesher, least: float
+    ) -> None:
+        self.gallery, self.portrait, self.mesher, self.least = gallery, portrait, mesher, least
         self.warp = Warp.fit(gallery.meshes)
         self._kept: OrderedDict[tuple[int, int], Picture] = OrderedDict()
 
@@ -175,8 +166,7 @@ class Faces:
         return self._kept[key]
 
     def _render(self, index: int, side: int) -> Picture:
-        picture = self.generator.generate(self.gallery.styles[index : index + 1], side=side)[0]
-        picture = reduced(picture, side)
+        picture = reduced(self.portrait(index, side), side)
         side = len(picture)
         expected = self.gallery.meshes[index] * side
         meshes, scores = self.mesher.mesh(picture, as_detection(expected))
@@ -202,12 +192,3 @@ def _outside(target: Mesh, mesh: Mesh, side: int) -> masks.Field:
     field = cv2.resize(moved.reshape(masks.GRID, masks.GRID, 2), (side, side), interpolation=cv2.INTER_LINEAR)
     y, x = np.mgrid[:side, :side]
     return np.asarray(field + np.stack([x, y], -1), np.float32)
-
-
-def _cross(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(first[..., 0] * second[..., 1] - first[..., 1] * second[..., 0])
-
-
-def _areas(corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Twice the signed areas [T] of triangles [T, 3, 2]."""
-    return _cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])

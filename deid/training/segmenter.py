@@ -83,8 +83,11 @@ class Training:
         fresh.replace(path)
 
     def load(self, path: Path) -> None:
+        """Go on from what `save` wrote; where `steps` is another number now, the rate falls to its end by it."""
         state = torch.load(path, weights_only=True)
         self.step = state["step"]
+        own = self.rate.state_dict()
+        state["rate"] |= {name: own[name] for name in ("total_steps", "_schedule_phases")}
         for name in ("network", "optimizer", "rate"):
             getattr(self, name).load_state_dict(state[name])
 

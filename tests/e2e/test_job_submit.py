@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from deid.shards import storage
-from tests.e2e import corpus
+from tests.e2e import cast, corpus
 
 REPOSITORY = Path(__file__).parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
@@ -55,8 +55,10 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
                 os.killpg(process.pid, 9)
 
 
-def submit(environment: dict[str, str], config: Path) -> subprocess.CompletedProcess[str]:
-    command = [RAY, "job", "submit", "--", sys.executable, str(REPOSITORY / "jobs/anonymize.py"), str(config)]
+def submit(
+    environment: dict[str, str], config: Path, job: str = "jobs/anonymize.py"
+) -> subprocess.CompletedProcess[str]:
+    command = [RAY, "job", "submit", "--", sys.executable, str(REPOSITORY / job), str(config)]
     for _ in range(30):  # the head takes a while to listen
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=400, check=False
@@ -92,3 +94,40 @@ def test_the_job_runs_on_a_cluster_and_ends_with_its_counts(head: dict[str, str]
     refused = submit(head, config)
     assert refused.returncode != 0
     assert "models.accept" in refused.stdout + refused.stderr
+
+
+def test_an_evaluation_runs_on_a_cluster(head: dict[str, str], tmp_path: Path) -> None:
+    """A tool that changes nothing is seen through, from a folder of pictures and one of what the tool made of them."""
+    labels = ["key,subject,expression"]
+    for (person, take), data in cast.photograph(cast.strangers(8), 2).items():
+        key = f"{corpus.CANARY}-{person}-{take}"
+        labels.append(f"{key},{corpus.CANARY}-{person},{('neutral', 'smiling')[take]}")
+        for folder in ("raw", "same"):
+            storage.write_bytes(str(tmp_path / folder / f"{key}.jpg"), data)
+    (tmp_path / "labels.csv").write_text("\n".join(labels) + "\n")
+    config = tmp_path / "evaluate.yaml"
+    settings = {
+        "source": {"uri": str(tmp_path / "raw"), "labels": str(tmp_path / "labels.csv")},
+        "results": [{"name": "nothing", "uri": str(tmp_path / "same")}],
+        "baselines": ["solid"],
+        "output": str(tmp_path / "report"),
+        "resamples": 100,
+    }
+    config.write_text(yaml.safe_dump(settings))
+    done = submit(head, config, "jobs/evaluate.py")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    summary = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"output"')))
+    assert not summary["met"]
+    report = Path(summary["output"])
+    made = json.loads((report / "evaluation.json").read_text())
+    assert made["verdict"]["figures"]["rank1"]["value"] == 1
+    assert made["verdict"]["figures"]["found_again"]["value"] == 1
+    tables = made["sections"]["utility"]["tables"].values()
+    found = [t["rows"]["solid"]["found_again"]["value"] for t in tables if "found_again" in t["columns"]]
+    assert found == [0]
+    page = (report / "report.html").read_bytes()
+    assert len(page) < 10_000_000
+    named = [file.name for file in report.rglob("*") if corpus.CANARY.encode() in file.name.encode()]
+    assert not named
+    for file in report.rglob("*"):
+        assert file.is_dir() or corpus.CANARY.encode() not in file.read_bytes()

@@ -47,6 +47,39 @@ class DetectorThatHatesGrey(CenterFaceDetector):
         return super().detect(pictures)
 
 
+class DetectorThatDiesOfGrey(CenterFaceDetector):
+    """Ends the process at a picture whose channels are equal."""
+
+    def __init__(self, files: Mapping[str, Path], threads: int = 1, device: str = "cpu") -> None:
+        super().__init__(default_store().files("centerface"), threads, device)
+
+    def detect(self, pictures: Sequence[Picture]) -> list[Detections]:
+        if any((p[..., 0] == p[..., 1]).all() for p in pictures):
+            os.abort()
+        return super().detect(pictures)
+
+
+class DetectorThatBlinks(CenterFaceDetector):
+    """Sees nothing in a picture whose corner is white."""
+
+    def __init__(self, files: Mapping[str, Path], threads: int = 1, device: str = "cpu") -> None:
+        super().__init__(default_store().files("centerface"), threads, device)
+
+    def detect(self, pictures: Sequence[Picture]) -> list[Detections]:
+        found = super().detect(pictures)
+        return [
+            Detections(of.boxes[:0], of.scores[:0], of.points[:0]) if p[:8, :8].mean() > 200 else of
+            for p, of in zip(pictures, found, strict=True)
+        ]
+
+
+class DetectorThatDiesAtOnce(CenterFaceDetector):
+    """Ends the process when it is built."""
+
+    def __init__(self, files: Mapping[str, Path], threads: int = 1, device: str = "cpu") -> None:
+        os.abort()
+
+
 def covered(picture: Picture) -> bool:
     """The picture is a result in which a face was covered."""
     return bool((picture == COLOUR).all(2).mean() > 0.01)

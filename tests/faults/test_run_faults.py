@@ -229,14 +229,18 @@ def test_a_licence_that_is_not_accepted_stops_before_any_work(tmp_path: Path) ->
     assert not (tmp_path / "out").exists()
 
 
-def test_a_shard_that_changes_during_the_run_is_quarantined(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("what", ["changed", "deleted"])
+def test_a_shard_that_changes_or_goes_during_the_run_is_quarantined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     config, make = job(tmp_path, two_faces(), limits={"max_quarantine_fraction": 1.0}), planning.make
 
     def change(*arguments: Any) -> planning.Plan:
         made = make(*arguments)
         path = tmp_path / "raw" / "0.tar"
+        if what == "deleted":
+            path.unlink()
+            return made
         data = bytearray(path.read_bytes())
         data[1024] ^= 0xFF
         path.write_bytes(bytes(data))

@@ -18,7 +18,7 @@ def attack(raw: str, out: str, most: int = MOST, shuffled: bool = False) -> list
     """One line a test.
 
     Args:
-        raw: folder or s3:// prefix of the source corpus, WebDataset tars at any depth.
+        raw: folder or s3:// prefix of the source corpus: tars, Parquet files or image folders.
         out: folder or s3:// prefix of one run, with manifest.json.
         most: pictures of each side that are decoded for the pairs, drawn at random where there are more. Names,
             metadata and bytes are compared for all pictures; at most `names.MOST` different texts of a side, and the

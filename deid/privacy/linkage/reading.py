@@ -1,24 +1,25 @@
 """Reading both sides of the attack shard by shard, with a memory that does not grow with the pictures' bytes."""
 
 import hashlib
-import io
 import json
 import tarfile
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deid.errors import PictureError
 from deid.privacy.linkage import containers
 from deid.shards import pictures, storage
-from deid.shards.pictures import EXTENSIONS
+from deid.shards.pictures import EXTENSIONS, extension_of
+from deid.shards.ranged import buffered
 
 SMALLEST = 1024  # bytes of a member or segment whose being twice is no accident
-_BUFFER = 8 << 20  # bytes read at once
 _SIDE = 16  # px of the picture by which pairs are found
 _PIXELS = 200_000_000  # of the largest picture that is decoded
 
@@ -123,9 +124,8 @@ def fresh(data: bytes, extension: str, quality: int) -> bool:
 
 def members(file: storage.Object) -> Iterator[Member]:
     """Members of a tar, whatever they are, in its order, up to its end or to the first damage."""
-    stream = io.BufferedReader(_Ranges(file), _BUFFER)
     try:
-        with tarfile.open(fileobj=stream, mode="r:") as archive:
+        with tarfile.open(fileobj=buffered(file), mode="r:") as archive:
             while (info := archive.next()) is not None:
                 held = archive.extractfile(info) if info.isreg() else None
                 yield Member(info, held.read() if held else b"")
@@ -134,29 +134,53 @@ def members(file: storage.Object) -> Iterator[Member]:
         return
 
 
-class _Ranges(io.RawIOBase):
-    """An object as a file that is read in ranges."""
+def shards(files: Sequence[storage.Object]) -> Iterator[tuple[str, Iterator[Member]]]:
+    """Shards by name, each with its members: tars, Parquet files with pictures, folders with picture files."""
+    folders: dict[str, list[storage.Object]] = {}
+    for file in files:
+        if file.uri.endswith(".tar"):
+            yield file.uri, members(file)
+        elif file.uri.endswith(".parquet") and (columns := picture_columns(file)):
+            yield file.uri, rows(file, columns)
+        elif file.uri.rpartition(".")[2].lower() in EXTENSIONS:
+            folders.setdefault(file.uri.rpartition("/")[0], []).append(file)
+    for name, held in sorted(folders.items()):
+        yield name, (Member(tarfile.TarInfo(f.uri), storage.read_bytes(f.uri)) for f in held)
 
-    def __init__(self, file: storage.Object) -> None:
-        self.file, self.position = file, 0
 
-    def readable(self) -> bool:
-        return True
+def picture_columns(file: storage.Object) -> list[str]:
+    """Columns of a Parquet file that may hold pictures: bytes, or a struct with bytes."""
+    with _table(file) as table:
+        return [field.name for field in table.schema_arrow if _bytes(field.type)]
 
-    def seekable(self) -> bool:
-        return True
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.file.size}[whence]
-        self.position = start + offset
-        return self.position
+def rows(file: storage.Object, columns: Sequence[str]) -> Iterator[Member]:
+    """Each picture of a Parquet file under its path, or the row's id or number, and each row's other values as JSON."""
+    with _table(file) as table:
+        number = 0
+        for batch in table.iter_batches(64):
+            for row in batch.to_pylist():
+                name = str(row.get("id") or number)
+                number += 1
+                for column in columns:
+                    value = row.pop(column)
+                    data, path = (
+                        (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+                    )
+                    if data:
+                        yield Member(tarfile.TarInfo(path or f"{name}.{extension_of(data) or 'bin'}"), data)
+                row.pop("id", None)
+                yield Member(tarfile.TarInfo(f"{name}.json"), json.dumps(row, default=str).encode())
 
-    def readinto(self, buffer: Any) -> int:
-        length = max(0, min(len(buffer), self.file.size - self.position))
-        if length:
-            buffer[:length] = storage.read_range(self.file.uri, self.position, length, self.file.version)
-        self.position += length
-        return length
+
+def _table(file: storage.Object) -> pq.ParquetFile:
+    return pq.ParquetFile(pa.PythonFile(buffered(file), mode="r"))
+
+
+def _bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return any(_bytes(kind.field(n).type) for n in range(kind.num_fields))
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def times(data: bytes) -> int:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +16,10 @@ from deid.privacy.linkage import containers, names, reading
 from deid.privacy.linkage.line import Finding
 from deid.privacy.linkage.names import Texts, Written
 from deid.privacy.linkage.reading import Hashes, Member, Reservoir
-from deid.shards import storage
+from deid.shards import folder, storage
 
 _TEXT = 1 << 16  # bytes of a text that are looked at
+_KIND = re.compile("(shards|images|masks)/")  # names of objects with samples
 _TIFF = 1 << 12  # bytes at either end of a file of another format
 
 
@@ -60,23 +62,30 @@ def _texts(blocks: list[containers.Block]) -> list[str]:
 
 
 def read_source(uri: str, most: int) -> Source:
-    """The corpus: tars below `uri`, and the names of all that is there.
+    """The corpus: shards below `uri`, and the names of all that is there.
 
     Raises:
-        InputError: there is no tar.
+        InputError: there are none.
     """
     found = Source(Reservoir(most))
     for part in uri.partition("://")[2].split("/") if "://" in uri else uri.split("/"):
         found.texts.add(part)
-    for file in storage.list_files(uri, required=True):
+    files = storage.list_files(uri, required=True)
+    for file in files:
         for part in file.uri[len(uri) :].split("/"):
             found.texts.add(part)
-        if file.uri.endswith(".tar"):
-            found.shards.append(0)
-            for member in reading.members(file):
-                found.add(member)
+        if file.uri.endswith((".csv", ".jsonl")):
+            for line in storage.read_bytes(file.uri).splitlines():
+                for _, text in reading.json_texts(line[:_TEXT], keys=False, numbers=True):
+                    found.texts.add(text)
+    for _, members in reading.shards(files):
+        found.shards.append(0)
+        for member in members:
+            found.add(member)
     if not found.shards:
-        raise InputError("linkage: no .tar below the folder of the source; give the folder with its shards")
+        raise InputError(
+            "linkage: no shards below the folder of the source (tars, Parquet files or folders with pictures)"
+        )
     return found
 
 
@@ -214,18 +223,24 @@ def read_output(uri: str, source: Source, most: int) -> Output:
     allowed = names.allowed_fields(manifest)
     for name in base:
         found.written.add(name, "object name")
+    shards = [file for file in files if _KIND.match(file.uri[len(uri) :].strip("/"))]
     for file in files:
+        if file in shards:
+            continue
         if file.uri.endswith(".parquet"):
             found.add_table(file.uri)
-        elif not file.uri.endswith(".tar"):
+        else:
             data = storage.read_bytes(file.uri)
             found.timed += reading.times(data)
             for _, text in reading.json_texts(data, keys=True, numbers=False):
                 found.written.add(text, "manifest" if file.uri.endswith("/manifest.json") else "other file")
-    for file in files:
-        if file.uri.endswith(".tar"):
-            found.shards.append(0)
-            for member in reading.members(file):
+    for _, members in reading.shards(shards):
+        found.shards.append(0)
+        for member in members:
+            found.add(member, allowed)
+    for file in shards:
+        if file.uri.endswith(f"/{folder.TABLE}"):
+            for member in reading.rows(file, []):
                 found.add(member, allowed)
     return found
 

@@ -12,6 +12,7 @@ from PIL.ExifTags import GPS, IFD, Base
 from deid.demo import backgrounds, corpus, exif
 from deid.demo.corpus import Corpus
 from deid.errors import InputError
+from deid.evaluation import labels
 from deid.evaluation.utility import match
 from deid.faces.detect import CenterFaceDetector
 from deid.models.store import default_store
@@ -135,6 +136,21 @@ def test_a_corpus_is_used_again_only_when_its_recipe_is_the_same(
     with pytest.raises(InputError):
         corpus.make(tmp_path / "other", dataclasses.replace(RECIPE, seed=8))
     assert made == [8]
+
+
+def test_labels_are_the_ground_truth_and_show_no_real_person(small: Corpus) -> None:
+    file = small.folder / corpus.LABELS
+    made = labels.read(str(file))
+    assert len(made) == small.faces
+    for key, truth in small.truth.items():
+        faces = [label for label in made if label.key == key]
+        assert [int(label.person) for label in faces] == truth.subjects
+        assert [list(label.box or ()) for label in faces] == truth.boxes
+        assert {label.show for label in faces} == {key != corpus.ASTRONAUT}
+    written = file.read_bytes()
+    file.unlink()
+    corpus.make(small.folder, RECIPE)
+    assert file.read_bytes() == written
 
 
 def test_a_folder_without_a_corpus_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from skimage import data
 
-from deid.evaluation.blazeface import SIDE, BlazeFace, anchors, decode
+from deid.evaluation.blazeface import SIDE, BlazeFace, decode
 from deid.models.store import default_store
 
 
@@ -15,14 +15,6 @@ def detector():
 def portrait():
     """The astronaut's head and shoulders; her face is about at x 95 to 165, y 80 to 165 of 300."""
     return np.ascontiguousarray(data.astronaut()[:300, 80:380])
-
-
-def test_anchors_are_two_grids():
-    made = anchors()
-    assert made.shape == (896, 2)
-    assert made[:3].tolist() == [[1 / 32, 1 / 32], [1 / 32, 1 / 32], [3 / 32, 1 / 32]]
-    assert made[512].tolist() == [1 / 16, 1 / 16]
-    assert made[-1].tolist() == [15 / 16, 15 / 16]
 
 
 def test_boxes_of_one_face_are_averaged_by_their_scores():

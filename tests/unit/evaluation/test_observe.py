@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from deid.evaluation.controls import GREY, grey_head
-from deid.evaluation.observe import Observation, Observer
-from deid.interfaces import Detections
+from deid.evaluation.observe import WINDOW, Observation, Observer
+from deid.interfaces import Detections, Face
 
 POINTS = np.array([[40, 40], [60, 40], [50, 50], [42, 60], [58, 60]], np.float32)
 
@@ -101,3 +101,61 @@ def test_a_grey_head_grows_with_its_scale(picture, parts):
 
 def test_an_empty_observation_is_of_no_face():
     assert Observation().face is None
+
+
+def test_faces_are_observed_at_their_places(observer, picture):
+    places = [
+        Face(np.array(box, np.float32), 1.0, POINTS)
+        for box in ([22, 12, 82, 92], [0, 0, 5, 5], [40, 0, 60, 9])
+    ]
+    first, second, third = observer.observe_at(picture, places)
+    assert first.score == pytest.approx(0.8)
+    assert second.score == pytest.approx(0.9)
+    assert third.score == 0
+    assert np.isnan(third.mesh).all()
+    assert np.isnan(third.sharpness)
+    assert third.vectors["one"].tolist() == [180.0] * 4
+    assert third.chip.shape == first.chip.shape == (64, 64, 3)
+
+
+def test_a_face_without_a_mesh_is_attacked_at_its_place(observer, parts, picture, monkeypatch):
+    parts.mesh_probability = 0.2
+    asked = []
+    monkeypatch.setattr(parts, "embed", lambda pictures, faces=None: _noted(asked, pictures, faces))
+    place = Face(np.array([22, 12, 82, 92], np.float32), 1.0, POINTS + 1)
+    seen = observer.observe_at(picture, [place])[0]
+    assert seen.score == pytest.approx(0.8)
+    assert asked[-1] is place
+
+
+def _noted(asked, pictures, faces):
+    if isinstance(pictures, list):
+        return [np.full((1, 128), 0.01, np.float32)]
+    asked.append(faces)
+    return np.zeros(4, np.float32)
+
+
+def test_the_second_detector_looks_around_the_place(observer, parts, monkeypatch):
+    picture = np.full((1000, 1000, 3), 180, np.uint8)
+    shapes = []
+    found = np.array([[35, 35, 75, 75], [0, 0, 90, 20.0]])
+    monkeypatch.setattr(parts, "boxes", lambda part: shapes.append(part.shape) or found)
+    place = Face(np.array([500, 500, 540, 540], np.float32), 1.0, POINTS + 480)
+    seen = observer.observe_at(picture, [place])[0]
+    assert shapes == [(2 * WINDOW * 40, 2 * WINDOW * 40, 3)]
+    assert np.isnan(seen.box).all()  # what it found lies beside the face
+    found[0] += 25
+    assert observer.observe_at(picture, [place])[0].box.tolist() == [500, 500, 540, 540]
+
+
+def test_no_places_are_not_looked_at(observer, parts, picture, monkeypatch):
+    monkeypatch.setattr(parts, "detect", lambda pictures: pytest.fail("nobody is there"))
+    assert observer.observe_at(picture, []) == []
+
+
+def test_control_faces_are_taken_as_they_are(observer, picture):
+    place = Face(np.array([22, 12, 82, 92], np.float32), 0.7, POINTS)
+    seen = observer.observe_known(np.zeros_like(picture), [place])[0]
+    assert seen.score == pytest.approx(0.7)
+    assert np.isnan(seen.box).all()
+    assert seen.vectors["one"].tolist() == [0.0] * 4

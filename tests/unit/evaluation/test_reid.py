@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from deid.evaluation.reid import (
+    FIGURES,
     Templates,
     compare,
     permuted,
     rank_probabilities,
     reidentify,
+    resampled,
     similarity,
 )
 
@@ -112,11 +114,16 @@ def test_best_of_several_enrolments_counts():
     assert comparison.scores.tolist() == [[1.0, 0.8]]
 
 
-def test_a_probe_without_a_face_is_a_miss_and_no_part_of_the_auc(rng):
+def four_lost(rng):
+    """Ten people, and no face in the probes of four."""
     enrolled, probes = people(rng, count=10)
     lost = probes.vectors.copy()
     lost[:4] = np.nan
-    result = reidentify(compare(enrolled, Templates(lost, probes.subjects), "cosine"), rng)
+    return reidentify(compare(enrolled, Templates(lost, probes.subjects), "cosine"), rng)
+
+
+def test_a_probe_without_a_face_is_a_miss_and_no_part_of_the_auc(rng):
+    result = four_lost(rng)
     assert result.rank1.value == pytest.approx(0.6)
     assert result.cmc[-1] == pytest.approx(0.6)
     assert (result.failures_to_acquire, result.genuine, result.impostors) == (4, 6, 54)
@@ -228,3 +235,42 @@ def test_what_cannot_be_compared_is_refused(rng):
         compare(enrolled, probes, "cosine", {"s000": 1})
     with pytest.raises(ValueError, match=r"\[N, D\]"):
         Templates(np.zeros((3, 2)), np.array([1, 2]))
+
+
+def test_weights_of_subjects_against_a_plain_loop(rng):
+    """A genuine pair weighs its subject's weight, an impostor pair the product of both its subjects' weights."""
+    enrolled, probes = people(rng, count=9, noise=1.5, each=2)
+    comparison = compare(
+        Templates(np.round(enrolled.vectors), enrolled.subjects),
+        Templates(np.round(probes.vectors), probes.subjects),
+        "euclidean",
+    )
+    weights = rng.integers(0, 4, size=(3, 9)).astype(float)
+    scores, mate = comparison.scores, comparison.mate
+    for weight, row in zip(weights, resampled(comparison, weights), strict=True):
+        wins = total = 0.0
+        for g, p, s in itertools.product(range(18), range(18), range(9)):
+            if s != mate[p]:
+                pair = weight[mate[g]] * weight[mate[p]] * weight[s]
+                own, other = scores[g, mate[g]], scores[p, s]
+                wins += pair * (float(own > other) + 0.5 * (own == other))
+                total += pair
+        figures = dict(zip(FIGURES, row, strict=False))
+        assert figures["auc"] == pytest.approx(wins / total)
+        hits = rank_probabilities(comparison)
+        assert figures["rank1"] == pytest.approx(np.average(hits[:, 0], weights=weight[mate]))
+        assert figures["rank5"] == pytest.approx(np.average(hits[:, 4], weights=weight[mate]))
+
+
+def test_many_resamples_are_the_same_in_pieces(rng, monkeypatch):
+    comparison = compare(*people(rng, noise=2.0), "cosine")
+    whole = reidentify(comparison, np.random.default_rng(5), resamples=50)
+    monkeypatch.setattr("deid.evaluation.reid.AT_ONCE", 1)
+    assert reidentify(comparison, np.random.default_rng(5), resamples=50).auc == whole.auc
+
+
+def test_the_share_of_lost_probes_and_rank_5(rng):
+    result = four_lost(rng)
+    assert result.lost.value == pytest.approx(0.4)
+    assert result.lost.low < 0.4 < result.lost.high
+    assert result.rank5.value == pytest.approx(result.cmc[4])

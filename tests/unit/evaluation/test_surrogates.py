@@ -36,10 +36,12 @@ def people(rng, count=20):
     return [
         Observation(
             score=0.9,
+            face_box=np.array([5, 5, 95, 115.0]) + 5 * n,
             box=np.array([0, 0, 100, 120.0]) + 5 * n,
             mesh=face(rng, (100 + 7 * n, 100)),
             mesh_score=1.0,
             lab=np.array([50 + 2 * n, 10, 15.0]),
+            gaze=np.array([0.2 if n % 2 else 0.0, 0.01]),
             expression=np.eye(7)[3 if n % 2 else 6],
             sex=float(n // 2 % 2),
             age=20.0 + n,
@@ -58,10 +60,11 @@ def test_the_same_pictures_keep_everything(rng):
     seen = people(rng)
     made = figures(seen, seen, rng)
     assert set(made) == set(surrogates.METRICS) - {"sex_teacher", "age_teacher"}
-    shares = ("found_again", "box_iou", "smile_mesh", "smile_network", "sex")
-    assert [made[name].estimate.value for name in shares] == [1.0] * 5
-    still = ("landmarks", "yaw", "pitch", "roll", "age", "skin", "seam_shows", "score_fell")
-    assert [made[name].estimate.value for name in still] == [0.0] * 8
+    kept = {name for name, metric in surrogates.METRICS.items() if metric.at_least} - {"sex_teacher"}
+    assert {"found_by_own", "own_iou", "gaze_side", "expression"} < kept
+    assert {made[name].estimate.value for name in kept} == {1.0}
+    still = ("landmarks", "yaw", "pitch", "roll", "gaze", "age", "skin", "seam_shows", "score_fell")
+    assert {made[name].estimate.value for name in still} == {0.0}
     assert made["seam"].estimate.value == 1.0
     assert all(figure.met in (True, None) and figure.measured == figure.of == 40 for figure in made.values())
 
@@ -78,7 +81,9 @@ def test_other_people_s_pictures_keep_little(rng):
 def test_results_without_a_face_fail_every_share_and_no_mean(rng):
     before = people(rng)
     made = figures(before, [Observation() for _ in before], rng, [Seam()] * len(before))
-    for name in ("found_again", "smile_mesh", "smile_network", "sex"):
+    for name in ("gaze_side", "expression"):
+        assert (made[name].estimate.value, made[name].measured) == (0.0, 40)
+    for name in ("found_again", "found_by_own", "smile_mesh", "smile_network", "sex"):
         assert made[name].estimate.value == 0.0
         assert made[name].met is False
     assert made["score_fell"].estimate.value == 1.0
@@ -100,8 +105,8 @@ def test_each_value_is_that_of_its_picture(rng):
     after = [
         dataclasses.replace(before[0], score=0.7, sex=1.0 - before[0].sex, age=before[0].age + 4),
         dataclasses.replace(before[1], mesh=moved, box=before[1].box + np.array([30, 0, 30, 0])),
-        dataclasses.replace(before[2], expression=np.eye(7)[3], mesh_score=0.8),
-        dataclasses.replace(before[3], lab=before[3].lab * [1, 1, -1]),
+        dataclasses.replace(before[2], expression=np.eye(7)[3], mesh_score=0.8, gaze=np.array([0.04, 0.05])),
+        dataclasses.replace(before[3], lab=before[3].lab * [1, 1, -1], gaze=np.array([-0.2, 0.01])),
     ]
     values = surrogates.compare(before, after, [Seam(1.0, 1.1), Seam(1.3, 2.0), Seam(), Seam(0.5, 1.5)], 0.0)
     assert values["score_fell"].tolist() == [1, 0, 1, 0]
@@ -110,6 +115,10 @@ def test_each_value_is_that_of_its_picture(rng):
     assert values["found_again"].tolist() == [1, 0, 1, 1]
     assert values["landmarks"] == pytest.approx([0, 0.1, 0, 0], abs=1e-9)
     assert values["smile_network"].tolist() == [1, 1, 0, 1]
+    assert values["expression"].tolist() == [1, 1, 0, 1]
+    assert values["gaze"] == pytest.approx([0, 0, 0.0566, 0.4], abs=1e-3)
+    assert values["gaze_side"].tolist() == [1, 1, 1, 0]
+    assert values["own_iou"][1] == 1.0
     assert values["skin"][3] > 90
     np.testing.assert_array_equal(values["seam_shows"], [0, 1, np.nan, 0])
     np.testing.assert_array_equal(values["seam_worst"], [1.1, 2.0, np.nan, 1.5])
@@ -123,6 +132,28 @@ def test_a_head_that_leans_is_off_by_its_angle(rng):
     values = surrogates.compare(before, after, [Seam()] * 2, 0.0)
     assert values["roll"] == pytest.approx([10, 10], abs=0.1)
     assert align.POSE == ("yaw", "pitch", "roll")
+
+
+def test_of_seven_expressions_the_likeliest_counts(rng):
+    before = people(rng, 1)
+    sad = dataclasses.replace(before[0], expression=np.array([0, 0, 0, 0.1, 0.6, 0, 0.3]))
+    values = surrogates.compare(before, [sad, before[1]], [Seam()] * 2, 0.0)
+    assert values["expression"].tolist() == [0, 1]
+    assert values["smile_network"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(("statistic", "reduce"), [("mean", np.mean), ("median", np.median)])
+def test_intervals_are_those_of_resampled_people_put_together(statistic, reduce):
+    rng = np.random.default_rng(1)
+    subjects = rng.integers(12, size=31)
+    values = np.where(rng.random(31) < 0.2, np.nan, rng.normal(size=31))
+    found = surrogates.bootstrap(values, subjects, statistic, np.random.default_rng(5), 300)
+    known = np.isfinite(values)
+    parts = [values[known & (subjects == person)] for person in np.unique(subjects[known])]
+    draws = np.random.default_rng(5).integers(len(parts), size=(300, len(parts)))
+    samples = [reduce(np.concatenate([parts[number] for number in draw])) for draw in draws]
+    assert found.value == pytest.approx(reduce(values[known]))
+    assert [found.low, found.high] == pytest.approx(np.percentile(samples, [2.5, 97.5]))
 
 
 def test_intervals_are_over_people(rng):

@@ -1,5 +1,7 @@
 """The packaged registry, and what a run accepts of it."""
 
+from pathlib import Path
+
 import pytest
 
 from deid.config import Models
@@ -17,6 +19,12 @@ def test_every_model_is_described() -> None:
         for text in (model.reason, model.commercial_use, model.licence, model.source, model.used_for):
             assert text.strip(), name
             assert "\n" not in text.strip(), name
+
+
+def test_every_packaged_model_is_there_and_has_a_card() -> None:
+    for name, model in registry.load().packaged.items():
+        assert len(model.sha256) == 64, name
+        assert (Path(__file__).parents[3] / model.source).is_file(), name
 
 
 def test_base_names_are_unique_in_an_archive() -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from deid import config, records
@@ -52,16 +53,23 @@ def people_of(count: int) -> np.ndarray:
     return gallery.embeddings[:: len(gallery) // count][:count].astype(np.float32)
 
 
+def whole(items: list[Row]) -> pa.Table:
+    """All pictures of a unit."""
+    for row in items:
+        row.planned = len(items)
+    return rows.to_table(items)
+
+
 def indexed(vault: Vault, units: list[list[Row]], **changes: object) -> config.Config:
     settings = config.parse(BASE | changes)
     stage = index.WriteIndex(settings, vault)
     for items in units:
-        stage(rows.to_table(items))
+        stage(whole(items))
     return settings
 
 
 def picture(unit: int, position: int, *faces: Face, subject: bytes = b"") -> Row:
-    return Row(unit, position, position, b"source bytes", "jpg", faces=list(faces), subject=subject)
+    return Row(unit, position, 0, b"source bytes", "jpg", faces=list(faces), subject=subject)
 
 
 def test_the_index_holds_the_faces_and_no_picture(vault: Vault) -> None:
@@ -70,10 +78,10 @@ def test_the_index_holds_the_faces_and_no_picture(vault: Vault) -> None:
     broken.fail("truncated_image")
     settings = config.parse(BASE)
     table = index.WriteIndex(settings, vault)(
-        rows.to_table([picture(0, 0, face(people_of(3)[0]), small, without), broken])
+        whole([picture(0, 0, face(people_of(3)[0]), small, without), broken])
     )
     assert table.schema == records.INDEXED
-    assert table.to_pylist() == [{"unit": 0, "faces": 3, "embedded": 1}]
+    assert table.to_pylist() == [{"unit": 0, "pictures": 2, "sound": 1, "faces": 3, "embedded": 1}]
     stored = rows.from_table(tables.from_bytes(vault.get(index.index_name(0))))
     assert [len(row.faces) for row in stored] == [3, 0]
     assert [row.reason for row in stored] == ["", "truncated_image"]

@@ -3,6 +3,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from deid import config
@@ -96,10 +97,45 @@ def test_no_packaged_weights_are_loaded_whose_licence_is_not_looked_at(
     assert loaded == [name for name in parts.packaged_of(made) if name == "attributes"]
 
 
+OWN = {kind: {"name": f"{__name__}:Own"} for kind in parts.KINDS} | {"gallery": "own.parquet"}
+CLEAN = {"accept": ["clean", "permissive"]}
+
+
 def test_the_segmenters_licence_must_be_accepted_where_it_is_used() -> None:
-    own = {kind: {"name": f"{__name__}:Own"} for kind in parts.KINDS}
-    accept = {"accept": ["clean", "permissive"]}
-    with pytest.raises(ModelError, match="segmenter"):
-        parts.check(settings(**own, models=accept))
-    parts.check(settings(**own, models=accept, anonymizer="solid"))
-    parts.check(settings(**own, models=accept, region={"kind": "face"}))
+    made = settings(**OWN, models=CLEAN, segmenter="segmenter")
+    with pytest.raises(ModelError, match="segmenter is restricted"):
+        parts.check(made)
+    parts.check(settings(**OWN, models=CLEAN, segmenter="segmenter", anonymizer="solid"))
+    parts.check(settings(**OWN, models=CLEAN, segmenter="segmenter", region={"kind": "face"}))
+
+
+def test_what_is_accepted_chooses_between_the_packaged_networks() -> None:
+    own = {key: value for key, value in OWN.items() if key != "embedder"} | {"region": {"kind": "face"}}
+    made = settings(**own, models=CLEAN)
+    parts.check(made)
+    assert parts.packaged_of(made) == ["attributes_clean"]
+    assert parts.packaged_of(settings(**own)) == ["attributes"]
+    assert parts.packaged_of(settings(**own, attributes="attributes_clean")) == ["attributes_clean"]
+    heads, others = parts.attributes(made), parts.attributes(settings(**own))
+    assert heads is not None
+    assert others is not None
+    assert not np.array_equal(heads.age_weight, others.age_weight)
+
+
+def test_the_class_of_everything_that_is_loaded_is_told() -> None:
+    classes = parts.classes_of(settings())
+    assert set(classes) == {*parts.models_of(settings()), *parts.packaged_of(settings())}
+    assert classes["default_gallery"] == classes["mobilestylegan"] == "restricted"
+    assert classes["facemesh"] == "permissive"
+
+
+def test_a_packaged_network_of_another_role_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"attributes: 'segmenter' is unknown; use attributes, attributes_clean"
+    ):
+        parts.check(settings(attributes="segmenter"))
+
+
+def test_the_default_gallery_must_be_accepted_where_no_other_is_named() -> None:
+    with pytest.raises(ModelError, match="default_gallery is restricted"):
+        parts.check(settings(**OWN | {"gallery": None}, models=CLEAN))

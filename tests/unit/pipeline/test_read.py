@@ -6,12 +6,12 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 
+from deid import config
 from deid.config import Metadata
 from deid.pipeline import rows
-from deid.pipeline.read import read_unit
+from deid.pipeline.read import read_units
 from deid.pipeline.rows import Row
 from deid.privacy import keys, metadata
 from deid.shards import storage, webdataset
@@ -37,13 +37,15 @@ def wanted(tmp_path: Path) -> pa.Table:
     ]
     storage.write_bytes(str(tmp_path / "0.tar"), corpus.tar(members))
     records = webdataset.scan(storage.list_files(str(tmp_path))[0])
-    return records.append_column("record", pa.array(range(len(records)), pa.int64()))
+    return records.append_column("unit_sample", pa.array(range(len(records)), pa.int32()))
 
 
 def read(
     wanted: pa.Table, options: Metadata, subject: Callable[[bytes | None], bytes] | None = None
 ) -> list[Row]:
-    return rows.from_table(read_unit(wanted, 0, options, subject))
+    settings = config.parse({"input": {"uri": "raw"}, "output": {"uri": "out"}, "state": "state"})
+    settings = settings.model_copy(update={"metadata": options})
+    return rows.from_table(read_units([wanted], [0], settings, subject))
 
 
 def test_listed_fields_pass_and_the_others_are_counted(wanted: pa.Table) -> None:
@@ -53,12 +55,24 @@ def test_listed_fields_pass_and_the_others_are_counted(wanted: pa.Table) -> None
     assert [row.subject for row in found] == [b"", b"", b""]
 
 
+def test_what_has_too_many_bytes_is_not_read(wanted: pa.Table) -> None:
+    given = {"input": {"uri": "raw"}, "output": {"uri": "out"}, "state": "state"}
+    given |= {"metadata": {"members": {"cls": "int"}, "sidecar_fields": {"label": "int"}}}
+    settings = config.parse(given | {"limits": {"max_bytes": 9}})
+    a, b, _ = rows.from_table(read_units([wanted], [0], settings))
+    assert (a.image, a.reason, json.loads(a.sidecar)) == (b"picture a", "", {"cls": 3})
+    assert (json.loads(a.dropped), json.loads(b.dropped)) == ({"unread": 1}, {"unread": 1})
+    settings = config.parse(given | {"limits": {"max_bytes": 8}})
+    found = rows.from_table(read_units([wanted], [0], settings))
+    assert {(row.image, row.reason) for row in found} == {(b"", "too_large")}
+
+
 def test_what_cannot_pass_is_not_read(wanted: pa.Table, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[pa.Table] = []
     whole = webdataset.read
-    monkeypatch.setattr(webdataset, "read", lambda table: (asked.append(table), whole(table))[1])
+    monkeypatch.setattr(webdataset, "read", lambda table, how: (asked.append(table), whole(table, how))[1])
     found = read(wanted, Metadata())
-    assert pc.max(asked[0]["json_size"]).as_py() == pc.max(asked[0]["cls_size"]).as_py() == -1
+    assert asked[0]["sidecars"].to_pylist() == [[], [], []]
     assert [json.loads(row.dropped) for row in found] == [{"unread": 2}, {"unread": 1}, {}]
     assert {row.sidecar for row in found} == {"{}"}
 

@@ -40,7 +40,20 @@ def full_face() -> Face:
 
 def test_a_row_survives_the_table() -> None:
     bare = Face(np.zeros(4, np.float32), 0.25, np.zeros((5, 2), np.float32), failure="mesh_failed")
-    row = Row(1, 2, 3, b"image", "jpg", '{"label": 1}', width=4, height=5, faces=[full_face(), bare])
+    row = Row(
+        1,
+        2,
+        3,
+        b"image",
+        "jpg",
+        0,
+        "",
+        '{"label": 1}',
+        masks={"mask.png": b"m"},
+        width=4,
+        height=5,
+        faces=[full_face(), bare],
+    )
     table = rows.to_table([row, Row(1, 3, 4, b"", "png", reason="empty")])
     assert table.schema == records.PICTURE
     first, second = rows.from_table(table)
@@ -56,6 +69,7 @@ def test_a_row_survives_the_table() -> None:
         "surrogate_segments",
     ):
         assert getattr(first.faces[1], name) is None, name
+    assert first.masks == {"mask.png": b"m"}
     assert (first.image, first.sidecar, second.reason, second.faces) == (
         b"image",
         '{"label": 1}',

@@ -18,6 +18,7 @@ from deid.demo import exif
 from deid.interfaces import Face, Picture
 from deid.privacy import audit, keys, manifest
 from deid.shards import pictures, webdataset
+from tests.unit.privacy import released
 
 UNIT = 16
 SETTINGS = config.parse(
@@ -145,17 +146,24 @@ def run(folder: Path, photos: list[Photo], seed: int, leak: Leak | None = None) 
         made = [(item.key, item.members) for item in items]
         data = leak.tar(webdataset.write_shard(sorted(made) if leak.sort else made))
         write(folder / "shards" / f"{name}.tar", data)
-        table = audit.rows(secret, number, f"shards/{name}.tar", enumerate(faces), [], SETTINGS.assignment)
+        table = audit.rows(
+            secret,
+            number,
+            f"shards/{name}.tar",
+            (((n, n), of) for n, of in enumerate(faces)),
+            [],
+            SETTINGS.assignment,
+        )
         named = {keys.output_id(secret, number, n): item.key for n, item in enumerate(items)}
         ids = pa.array([named[n] for n in table["output_id"].to_pylist()], pa.string())
-        raw.append(audit.classed(table.set_column(0, records.AUDIT_RAW.field(0), ids), BEHIND, 5))
+        raw.append(
+            audit.classed(table.set_column(0, records.AUDIT_RAW.field(0), ids), audit.classes(BEHIND, 5))
+        )
         commits.append(commit(number, name, data, faces))
-    released = leak.audit(audit.release(raw, 5), origin)
-    for name, data in audit.parts(released):
+    for name, data in released.parts(leak.audit(released.release(raw, 5), origin)).items():
         write(folder / name, data)
-    write(
-        folder / "audit" / "summary.parquet", audit.to_bytes(audit.summary(raw, 5, {"pictures": len(photos)}))
-    )
+    summary = released.summary(raw, 5, {"pictures": len(photos)})
+    write(folder / "audit" / "summary.parquet", audit.to_bytes(summary))
     write(folder / "manifest.json", manifest.to_bytes(leak.manifest(made_manifest(commits, secret))))
 
 
@@ -183,14 +191,14 @@ def commit(unit: int, name: str, data: bytes, faces: list[list[Face]]) -> dict[s
     found = [face for of in faces for face in of]
     digest = hashlib.sha256(data).hexdigest()
     return {
-        **{"unit": unit, "shard": f"shards/{name}.tar", "shard_bytes": len(data), "shard_sha256": digest},
+        **{"unit": unit, "objects": [{"name": f"shards/{name}.tar", "bytes": len(data), "sha256": digest}]},
         **{
             "pictures_in": len(faces),
             "pictures_out": len(faces),
             "pictures_quarantined": 0,
             "pictures_dropped": 0,
         },
-        **{"faces": len(found), "replaced": len(found), "covered": 0, "quarantine": [], "fields": []},
+        **{"faces": len(found), "replaced": len(found), "covered": 0, "reasons": [], "fields": []},
         "anonymizers": [{"name": "surrogate", "faces": len(found)}],
         "gate": [{"name": "passed", "faces": len(found)}],
     }
@@ -200,4 +208,4 @@ def made_manifest(commits: list[dict[str, Any]], secret: bytes) -> dict[str, Any
     table = pa.Table.from_pylist(commits, schema=records.COMMIT)
     sums = manifest.counts(table, sum(row["pictures_in"] for row in commits), 0)
     models = {"centerface": {"centerface.onnx": hashlib.sha256(b"centerface").hexdigest()}}
-    return manifest.build(SETTINGS, secret.hex()[:16], table, [], sums, {}, models, {}, {}, {})
+    return manifest.build(SETTINGS, secret.hex()[:16], table, [], sums, {}, models, {}, {})

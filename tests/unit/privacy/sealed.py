@@ -19,8 +19,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from deid import config, records
 from deid.privacy import audit, keys, manifest, seal, verify_people
+from deid.privacy.suppress import ALL, ORDER
 from deid.privacy.verify import verify
-from deid.shards import pictures, storage, webdataset
+from deid.shards import pictures, storage
+from deid.shards.formats import Sample
+from deid.shards.writers import WRITERS, output_format
+from tests.unit.privacy import released
 
 SECRET = b"s" * 32
 K = 5
@@ -47,21 +51,31 @@ def picture(number: int, extension: str) -> bytes:
     return pictures.encode(pixels, extension, 90, grey=number % 5 == 0)
 
 
-def shard(unit: int) -> bytes:
-    samples = []
+def samples(unit: int) -> list[Sample]:
+    made = []
     for position in range(PICTURES):
         number = unit * PICTURES + position
         extension = ("jpg", "png", "webp")[number % 3]
-        members = {extension: picture(number, extension)}
-        if position % 2:
-            members |= {"json": json.dumps({"label": position, "place": "x"}).encode(), "cls": b"3"}
-        samples.append((keys.output_id(SECRET, unit, position), members))
-    return webdataset.write_shard(sorted(samples))
+        pictures = (("", extension, picture(number, extension)),)
+        fields = {"label": position, "place": "x", "cls": 3} if position % 2 else {}
+        made.append(Sample(keys.output_id(SECRET, unit, position), pictures, fields))
+    return sorted(made, key=lambda sample: sample.key)
 
 
-def raw(shards: list[str]) -> pa.Table:
+def unit_objects(unit: int, settings: config.Config) -> tuple[dict[str, bytes], dict[str, str]]:
+    """What the job writes of a unit: its objects, and the shard of each sample."""
+
+    def named(_: bytes) -> str:
+        return keys.shard_name(SECRET, unit, b"content")
+
+    objects, shards = WRITERS[output_format(settings)](samples(unit), named, settings, 0)
+    return dict(objects), dict(shards)
+
+
+def raw(shards: Mapping[str, str]) -> pa.Table:
+    """The audit's rows; `shards` has the shard of each sample by its key."""
     rows: list[dict[str, Any]] = []
-    for unit, name in enumerate(shards):
+    for unit in range(SHARDS):
         for position in range(PICTURES):
             for face in range(FACES):
                 number = (unit * PICTURES + position) * FACES + face
@@ -69,7 +83,7 @@ def raw(shards: list[str]) -> pa.Table:
                 rows.append(
                     {
                         "output_id": keys.output_id(SECRET, unit, position),
-                        "shard": name,
+                        "shard": shards[keys.output_id(SECRET, unit, position)],
                         "status": "covered" if covered else "replaced",
                         "anonymizer": "solid" if covered else "surrogate",
                         "k_class": "none" if covered else "5-9",
@@ -84,7 +98,7 @@ def raw(shards: list[str]) -> pa.Table:
                         "number": number,
                     }
                 )
-    nothing = dict.fromkeys((*audit.ORDER, "reason", "gate"), audit.ALL) | {
+    nothing = dict.fromkeys((*ORDER, "reason", "gate"), ALL) | {
         "surrogate_id": -1,
         "position": 0,
         "number": -1,
@@ -109,7 +123,7 @@ def commits(table: pa.Table) -> pa.Table:
         "unit": 0, "pictures_in": out + DROPPED, "pictures_out": out, "pictures_quarantined": 0,
         "pictures_dropped": DROPPED,
         "faces": len(faces), "replaced": statuses.count("replaced"), "covered": statuses.count("covered"),
-        "quarantine": [], "fields": [], **names,
+        "objects": [], "reasons": [], "fields": [], **names,
     }  # fmt: skip
     return pa.Table.from_pylist([row], schema=records.COMMIT)
 
@@ -122,24 +136,26 @@ def entries(objects: Mapping[str, bytes]) -> list[dict[str, Any]]:
 
 
 @functools.cache
-def built() -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Objects and manifest of the run."""
-    shards = {
-        f"shards/{keys.shard_name(SECRET, unit, b'content')}.tar": shard(unit) for unit in range(SHARDS)
-    }
-    table = raw(list(shards))
+def built(kind: str) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Objects and manifest of the run, in one of the formats."""
+    changed = SETTINGS.output.model_copy(update={"format": kind, "class_field": "label"})
+    settings = SETTINGS.model_copy(update={"output": changed})
+    units = [unit_objects(unit, settings) for unit in range(SHARDS)]
+    shards = {name: data for objects, _ in units for name, data in objects.items()}
+    table = raw({key: name for _, of_key in units for key, name in of_key.items()})
     commit = commits(table)
     sums = manifest.counts(commit, SHARDS * PICTURES + DROPPED, 0)
     objects = {
         **shards,
-        **dict(audit.parts(audit.release([table], K), 30)),
-        "summary.parquet": audit.to_bytes(audit.summary([table], K, sums)),
+        **released.files([table], K, 30),
+        "summary.parquet": audit.to_bytes(released.summary([table], K, sums)),
         "people.json": verify_people.to_bytes(PEOPLE),
     }
     made = manifest.build(
-        SETTINGS, "0123456789abcdef", commit, entries(objects), sums, {"gate_failed": DROPPED}, {}, PEOPLE,
-        {"key": "memory", "left": 0}, {"caption": 3},
+        settings, "0123456789abcdef", commit, entries(objects), sums, {"gate_failed": DROPPED}, {}, PEOPLE,
+        {"caption": 3},
     )  # fmt: skip
+    made["destruction"] = {"key": "memory", "left": 0}
     return objects, made
 
 
@@ -160,8 +176,8 @@ class Sealed:
     def parts(self) -> list[str]:
         return sorted(name for name in self.objects if name.startswith("audit/"))
 
-    def make(self) -> "Sealed":
-        objects, made = built()
+    def make(self, kind: str = "webdataset") -> "Sealed":
+        objects, made = built(kind)
         self.objects, self.manifest = dict(objects), copy.deepcopy(made)
         self.write()
         return self

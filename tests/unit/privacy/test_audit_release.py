@@ -3,6 +3,7 @@
 import collections
 import io
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,13 @@ from hypothesis import strategies as st
 
 from deid import records
 from deid.config import Assignment
+from deid.errors import PromiseError
 from deid.evaluation.expression import SMILING, smile
 from deid.interfaces import Face
-from deid.privacy import audit, keys
+from deid.privacy import audit, audit_release, keys, shuffle, suppress
+from deid.privacy.suppress import ORDER
+from tests.unit.privacy.released import Scratch, files, release, summary
+from tests.unit.privacy.released import table as table_of
 
 SECRET = b"s" * 32
 WORDS = {
@@ -41,7 +46,7 @@ def raw(rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def combinations(table: pa.Table) -> collections.Counter[tuple[str, ...]]:
-    columns = [table[name].to_pylist() for name in audit.ORDER]
+    columns = [table[name].to_pylist() for name in ORDER]
     return collections.Counter(zip(*columns, strict=True))
 
 
@@ -55,41 +60,41 @@ def tables(draw: st.DrawFn) -> pa.Table:
     return raw(draw(st.lists(st.tuples(row, ids).map(lambda pair: pair[0] | pair[1]), max_size=60)))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(tables(), st.integers(1, 9))
 def test_every_combination_is_frequent_or_nothing_is_released(table: pa.Table, k: int) -> None:
-    released = audit.release([table], k)
+    released = release([table], k)
     assert released.schema.equals(records.AUDIT, check_metadata=True)
     assert len(released) == (len(table) if len(table) >= k else 0)
     assert min(combinations(released).values(), default=k) >= k
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(tables(), st.integers(1, 9), st.randoms(use_true_random=False))
 def test_order_and_units_of_the_raw_rows_do_not_matter(table: pa.Table, k: int, rng: random.Random) -> None:
-    released = audit.release([table], k)
+    released = release([table], k)
     ids = released["output_id"].to_pylist()
     assert ids == sorted(ids)
     shuffled = table.take(pa.array(rng.sample(range(len(table)), len(table)), pa.int64()))
     cut = rng.randint(0, len(table))
-    assert audit.release([shuffled.slice(0, cut), shuffled.slice(cut)], k).equals(released)
+    assert release([shuffled.slice(0, cut), shuffled.slice(cut)], k).equals(released)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(tables(), st.integers(1, 9))
 def test_nothing_is_invented(table: pa.Table, k: int) -> None:
     table = table.set_column(
         0, records.AUDIT_RAW.field(0), pa.array([f"{n:032x}" for n in range(len(table))], pa.string())
     )
-    for before, after in zip(table.to_pylist(), audit.release([table], k).to_pylist(), strict=False):
+    for before, after in zip(table.to_pylist(), release([table], k).to_pylist(), strict=False):
         assert (before["output_id"], before["shard"]) == (after["output_id"], after["shard"])
-        assert all(after[name] in ("*", before[name]) for name in audit.ORDER)
+        assert all(after[name] in ("*", before[name]) for name in ORDER)
 
 
 @settings(deadline=None, max_examples=200)
 @given(tables(), st.integers(1, 9))
 def test_the_summary_describes_no_small_group(table: pa.Table, k: int) -> None:
-    found = audit.summary([table], k, {"pictures_in": 4})
+    found = summary([table], k, {"pictures_in": 4})
     assert found.schema.equals(records.SUMMARY, check_metadata=True)
     faces = sum(status != "dropped" for status in table["status"].to_pylist())
     for name in PERSON:
@@ -105,7 +110,7 @@ def test_frequent_groups_lose_nothing_and_rare_ones_as_little_as_the_order_says(
         records.AUDIT_RAW.field("expression"),
         pa.array(["neutral"] * 5 + ["smiling"] * 3, pa.string()),
     )
-    released = audit.release([table], 3).to_pylist()
+    released = release([table], 3).to_pylist()
     assert [(row["expression"], row["face_size"]) for row in released] == [("neutral", "<20")] * 5 + [
         ("*", "*")
     ] * 3
@@ -114,39 +119,39 @@ def test_frequent_groups_lose_nothing_and_rare_ones_as_little_as_the_order_says(
 
 def test_a_single_row_takes_the_smallest_group_with_it() -> None:
     rows = [{"status": "covered", "sex": "unknown"}] + [{"sex": "male"}] * 6 + [{"sex": "female"}] * 5
-    released = audit.release([raw(rows)], 5)
+    released = release([raw(rows)], 5)
     assert combinations(released).total() == 12
     assert combinations(released)[("*",) * 7] == 6
-    summary = audit.summary([raw(rows)], 5, {})
-    assert {row["value"]: row["faces"] for row in summary.to_pylist() if row["name"] == "suppressed"} == (
-        dict.fromkeys(audit.ORDER, 6)
+    found = summary([raw(rows)], 5, {})
+    assert {row["value"]: row["faces"] for row in found.to_pylist() if row["name"] == "suppressed"} == (
+        dict.fromkeys(ORDER, 6)
     )
 
 
 def test_fewer_than_k_rows_are_withheld_and_the_summary_says_so() -> None:
     table = raw([{}] * 4)
-    assert len(audit.release([table], 5)) == 0
-    found = {(row["name"], row["value"]): row["faces"] for row in audit.summary([table], 5, {}).to_pylist()}
+    assert len(release([table], 5)) == 0
+    found = {(row["name"], row["value"]): row["faces"] for row in summary([table], 5, {}).to_pylist()}
     assert (found["rows", "released"], found["rows", "withheld"]) == (0, 4)
     assert not {name for name, _ in found} & {*PERSON, "suppressed"}
     assert found["status", "replaced"] == 4
 
 
 def test_no_table_at_all() -> None:
-    assert len(audit.release([], 5)) == 0
-    assert audit.summary([], 5, {"pictures_in": 0}).to_pylist()[0] == {
+    assert len(release([], 5)) == 0
+    assert summary([], 5, {"pictures_in": 0}).to_pylist()[0] == {
         "name": "counts",
         "value": "pictures_in",
         "faces": 0,
     }
     with pytest.raises(ValueError, match="at least 1"):
-        audit.release([], 0)
+        release([], 0)
 
 
 def test_small_counts_of_people_are_folded_until_other_is_not_small() -> None:
     ages = ["<18"] * 3 + ["18-29"] * 6 + [">=60"] * 9
     table = raw([{"age_band": age, "gate": "missed" if n == 0 else "passed"} for n, age in enumerate(ages)])
-    found = audit.summary([table], 5, {}).to_pylist()
+    found = summary([table], 5, {}).to_pylist()
     assert {row["value"]: row["faces"] for row in found if row["name"] == "age_band"} == {
         "other": 9,
         ">=60": 9,
@@ -168,7 +173,9 @@ def test_raw_rows() -> None:
     options = Assignment(k=5)
     replaced = face(surrogate_id=4, sex=1, age=33.3, expression="smiling")
     covered = face(surrogate_id=4, anonymizer="solid", status="covered", failure="missed", gate="missed")
-    table = audit.rows(SECRET, 2, "shards/a.tar", [(0, [replaced, covered]), (3, [])], [1], options)
+    table = audit.rows(
+        SECRET, 2, "shards/a.tar", [((0, 0), [replaced, covered]), ((3, 3), [])], [(1, 1)], options
+    )
     assert table.schema.equals(records.AUDIT_RAW, check_metadata=True)
     shared = {
         "k_class": "none",
@@ -187,7 +194,7 @@ def test_raw_rows() -> None:
             "gate": "missed",
         }
         | {"position": 0, "number": 1, "surrogate_id": -1},
-        dict.fromkeys((*audit.ORDER, "reason", "gate"), "*")
+        dict.fromkeys((*ORDER, "reason", "gate"), "*")
         | {"status": "dropped", "shard": "", "output_id": keys.output_id(SECRET, 2, 1)}
         | {"position": 1, "number": -1, "surrogate_id": -1},
         {**shared, "status": "replaced", "anonymizer": "surrogate", "sex": "male", "age_band": "30-44"}
@@ -198,9 +205,11 @@ def test_raw_rows() -> None:
 
 
 def test_the_class_is_that_of_the_people_counted() -> None:
-    pictures = [(0, [face(surrogate_id=4), face(surrogate_id=8), face(surrogate_id=4, status="covered")])]
-    raw = audit.rows(SECRET, 0, "shards/a.tar", pictures, [1], Assignment(k=5))
-    classed = audit.classed(raw, {4: 12, 8: 5}, 5)
+    pictures = [
+        ((0, 0), [face(surrogate_id=4), face(surrogate_id=8), face(surrogate_id=4, status="covered")])
+    ]
+    raw = audit.rows(SECRET, 0, "shards/a.tar", pictures, [(1, 1)], Assignment(k=5))
+    classed = audit.classed(raw, audit.classes({4: 12, 8: 5}, 5))
     assert classed.schema.equals(records.AUDIT_RAW, check_metadata=True)
     found = {(row["position"], row["number"]): row["k_class"] for row in classed.to_pylist()}
     assert found == {(0, 0): "10-19", (0, 1): "5-9", (0, 2): "none", (1, -1): "*"}
@@ -265,15 +274,69 @@ def test_expression_of_the_source_mesh() -> None:
     ]
 
 
+def spread(rows: int) -> pa.Table:
+    """Raw rows of few combinations, with ids as random as a run's."""
+    ids = [keys.output_id(SECRET, 0, n // 2) for n in range(rows)]
+    found = [
+        {
+            "output_id": ids[n],
+            "shard": f"shards/{n % 3}.tar",
+            "sex": ("male", "female")[n % 2],
+            "number": n % 2,
+        }
+        for n in range(rows)
+    ]
+    return raw(found)
+
+
 def test_parts_are_parquet_without_traces() -> None:
-    released = audit.release([raw([{}] * 7)], 5)
+    made = files([spread(7)], 3, 3)
+    assert list(made) == [f"audit/part-0000{n}.parquet" for n in range(3)]
+    read = [pq.ParquetFile(io.BytesIO(data)) for data in made.values()]
+    assert all(file.schema_arrow.equals(records.AUDIT, check_metadata=True) for file in read)
+    assert all(file.metadata.metadata.keys() == {b"deid.audit.version", b"ARROW:schema"} for file in read)
+    released = release([spread(7)], 3)
     pandas = released.replace_schema_metadata({**released.schema.metadata, b"pandas": b"index"})
-    found = list(audit.parts(pandas, 3))
-    assert [name for name, _ in found] == [f"audit/part-0000{n}.parquet" for n in range(3)]
-    read = [pq.read_table(io.BytesIO(data)) for _, data in found]
-    assert pa.concat_tables(read).equals(released)
-    assert read[0].schema.equals(records.AUDIT, check_metadata=True)
-    assert found == list(audit.parts(released, 3))
-    assert [len(pq.read_table(io.BytesIO(data))) for _, data in audit.parts(released.slice(0, 0), 3)] == [0]
-    with pytest.raises(ValueError, match="at least 1"):
-        next(audit.parts(released, 0))
+    assert audit.to_bytes(pandas) == audit.to_bytes(released)
+    assert [len(table_of({name: data})) for name, data in files([raw([{}])], 5).items()] == [0]
+
+
+def test_the_table_is_the_same_however_it_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many batches and parts: the rows of one part go on where those of the one before it end."""
+    table = spread(3000)
+    whole = files([table], 5)
+    monkeypatch.setattr(shuffle, "BATCH", 500)
+    units = [table.slice(start, 200) for start in range(0, 3000, 200)]
+    assert files(units, 5) == whole
+    assert files(units[::-1], 5) == whole
+    made = files(units, 5, 200)
+    assert len(made) == 15
+    assert table_of(made).equals(table_of(whole))
+    assert max(len(table_of({name: data})) for name, data in made.items()) < 300
+
+
+def test_rows_that_no_commit_counts_are_not_released(tmp_path: Path) -> None:
+    units, none = [spread(30)], audit.classes({}, 5)
+    for rows in (29, 31):
+        with pytest.raises(PromiseError, match=f"30 rows were counted, the commits have {rows}"):
+            audit_release.release(Scratch(), units.__getitem__, [0], [rows], none, 5, str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_is_lost_stops_the_release(tmp_path: Path) -> None:
+    class Losing(Scratch):
+        def put(self, name: str, data: bytes, overwrite: bool = False) -> None:
+            if not name.endswith("/1/0"):
+                super().put(name, data, overwrite)
+
+    units, none = [spread(30)], audit.classes({}, 5)
+    with pytest.raises(PromiseError, match="rows were written, the commits have 30"):
+        audit_release.release(Losing(), units.__getitem__, [0], [30], none, 5, str(tmp_path), part_rows=10)
+
+
+def test_a_combination_that_nobody_counted_is_no_row_of_the_release() -> None:
+    counts = suppress.Counts().add(spread(10))
+    rule = suppress.rule(counts, 5).to_table()
+    assert suppress.numbers(spread(10), rule).null_count == 0
+    with pytest.raises(RuntimeError, match="not counted"):
+        suppress.numbers(raw([{"status": "covered"}]), rule)

@@ -1,7 +1,5 @@
 """The independent count of people behind each surrogate, against what was really put in."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deid.privacy import check
+from tests.unit.privacy.released import Scratch
 
 DIM = 6
 Row = tuple[int, int, int, str]  # person, picture of his, surrogate, status
@@ -40,7 +39,7 @@ def unit(
             "position": numbers,
             "number": pa.array([0] * len(rows), pa.int32()),
             "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIM),
-            "counts": pa.array([counts] * len(rows)),
+            "counts": pa.array([counts] * len(rows), pa.bool_()),
             "person": pa.array([person if persons is None else persons for person, *_ in rows], pa.int64()),
             "subject": pa.array([str(p).encode() if subjects else b"" for p, *_ in rows], pa.binary()),
         }
@@ -49,10 +48,11 @@ def unit(
 
 
 def counted(*units: check.Unit, k: int = 2, by_subject: bool = False) -> check.Count:
-    def given() -> Iterator[check.Unit]:
-        yield from units
-
-    return check.count(given, k, 0.6, by_subject)
+    scratch = Scratch()
+    faces = [len(worn) for worn, _ in units]
+    found = check.count(scratch, units.__getitem__, range(len(units)), faces, k, 0.6, by_subject)
+    assert not scratch, "nothing is left in the scratch store"
+    return found
 
 
 rows = st.lists(
@@ -95,10 +95,27 @@ def test_a_face_that_was_covered_in_the_end_is_not_behind_the_surrogate() -> Non
     assert found.people == {9: 1}
 
 
-def test_faces_are_looked_up_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "ROWS", 3)
-    given = [(person, 0, person % 7, "replaced") for person in range(28)]
-    assert counted(unit(given[:13]), unit(given[13:])).people == dict.fromkeys(range(7), 4)
+@pytest.mark.parametrize("by_subject", [False, True])
+def test_faces_are_gathered_in_batches_and_counted_in_ranges(
+    monkeypatch: pytest.MonkeyPatch, by_subject: bool
+) -> None:
+    """Each unit is a batch, and the surrogates lie in several ranges; people show up in several units."""
+    given = [(person, picture, person % 7 << 60, "replaced") for picture in (0, 1) for person in range(28)]
+    units = [unit(given[start : start + 8], subjects=by_subject) for start in range(0, 56, 8)]
+    whole = counted(*units, by_subject=by_subject, k=4)
+    assert whole.people == {number << 60: 4 for number in range(7)}
+    monkeypatch.setattr(check, "ROWS", 8)
+    assert counted(*units, by_subject=by_subject, k=4) == whole
+
+
+def test_a_run_that_is_lost_stops_the_count() -> None:
+    class Losing(Scratch):
+        def put(self, name: str, data: bytes, overwrite: bool = False) -> None:
+            pass
+
+    units = [unit([(0, 0, 1, "replaced")])]
+    with pytest.raises(RuntimeError, match="read 0 lines of the 1"):
+        check.count(Losing(), units.__getitem__, [0], [1], 2, 0.6, False)
 
 
 def test_summary() -> None:

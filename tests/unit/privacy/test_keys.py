@@ -135,3 +135,9 @@ def test_one_person_is_not_taken_for_two(one: keys.Scalar, other: keys.Scalar) -
 @pytest.mark.parametrize("value", ["\ud800", 1e308, -(10**300), 0.1, False])
 def test_any_scalar_can_name_a_person(value: keys.Scalar) -> None:
     assert len(keys.subject(SECRET, value)) == 16
+
+
+def test_zero_is_one_person_however_it_is_signed():
+    spellings = ("0", "-0", 0, 0.0, -0.0, "-0.000", "+0")
+    assert len({keys.subject(SECRET, value) for value in spellings}) == 1
+    assert keys.subject(SECRET, "0") != keys.subject(SECRET, "1")

@@ -31,12 +31,12 @@ OBJECTS = [
 
 def commit(unit: int, **changes: object) -> dict[str, object]:
     values: dict[str, object] = {
-        "unit": unit, "shard": f"shards/{unit}.tar", "shard_bytes": 1, "shard_sha256": "a",
+        "unit": unit, "objects": [{"name": f"shards/{unit}.tar", "bytes": 1, "sha256": "a"}],
         "pictures_in": 4, "pictures_out": 2, "pictures_quarantined": 1, "pictures_dropped": 1,
         "faces": 4, "replaced": 3, "covered": 1,
         "anonymizers": [{"name": "surrogate", "faces": 3}, {"name": "solid", "faces": 1}],
         "gate": [{"name": "passed", "faces": 3}, {"name": "unchecked", "faces": 1}],
-        "quarantine": [{"record": 1, "reason": "empty"}],
+        "reasons": [{"name": "empty", "pictures": 1}],
     }  # fmt: skip
     return values | changes
 
@@ -78,7 +78,7 @@ def built(**changes: object) -> dict[str, Any]:
     table = commits(commit(1), commit(0))
     values: dict[str, Any] = {
         "config": CONFIG, "run": "run", "commits": table, "objects": OBJECTS, "sums": manifest.counts(table, 8, 0),
-        "reasons": {"empty": 2}, "models": {"m": {}}, "people": {"k": 5, "min": 5}, "destruction": {"left": 0},
+        "reasons": {"empty": 2}, "models": {"m": {}}, "people": {"k": 5, "min": 5},
         "dropped_fields": {"caption": 3},
     }  # fmt: skip
     made: dict[str, Any] = json.loads(manifest.to_bytes(manifest.build(**(values | changes))))
@@ -93,7 +93,7 @@ def test_the_manifest_names_every_object_and_nothing_of_the_source() -> None:
     assert made["counts"]["faces"] == 8
     assert made["anonymizers"] == {"surrogate": 6, "solid": 2}
     assert made["gate"] == {"passed": 6, "unchecked": 2}
-    assert (made["people"], made["destruction"]) == ({"k": 5, "min": 5}, {"left": 0})
+    assert made["people"] == {"k": 5, "min": 5}
     assert made["dropped_fields"] == {"caption": 3}
     assert made["config"]["anonymizer"] == "surrogate"
     assert made["config"]["match"]["k"] == 5

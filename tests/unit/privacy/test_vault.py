@@ -117,6 +117,14 @@ def test_names_by_prefix(store: Vault) -> None:
     assert store.names("none/") == []
 
 
+def test_one_object_can_be_deleted(store: Vault) -> None:
+    for name in ("a", "b"):
+        store.put(name, b"")
+    store.delete("a")
+    store.delete("a")
+    assert store.names() == ["b"]
+
+
 def test_a_worker_gets_it_by_pickle(store: Vault) -> None:
     store.put("a", b"x")
     assert pickle.loads(pickle.dumps(store)).get("a") == b"x"

@@ -27,6 +27,28 @@ def first(run: Sealed, kind: str) -> str:
     return next(name for name in sorted(run.objects) if name.startswith(kind))
 
 
+@pytest.mark.parametrize("kind", ["parquet", "folder"])
+def test_runs_of_other_formats_are_checked_as_well(tmp_path: Path, kind: str) -> None:
+    run, lines = Sealed(tmp_path / "run").make(kind), list[str]()
+    assert verify(str(run.folder), run.key.public_key(), lines.append) == []
+    assert f" with {SHARDS * PICTURES} pictures" in "\n".join(lines)
+    names = [name for name in run.objects if re.match("shards|images", name)]
+    (other,) = names[:1] if kind == "parquet" else [name for name in names if name.endswith(".jpg")][:1]
+    data = bytearray(run.objects[other])
+    data[len(data) // 2] ^= 1
+    (run.folder / other).write_bytes(data)
+    assert EDITED in run.faults()[other]
+    if kind == "parquet":
+        run.reseal({other: bytes(data)})
+        assert "cannot be read as Parquet" in run.faults()[other]
+    else:
+        lost = run.objects.pop(other)
+        run.reseal()
+        assert run.faults()[other] == ["is named by its table and not there"]
+        run.reseal({other: lost, other.replace("images/", "masks/"): lost})
+        assert run.faults()[other.replace("images/", "masks/")] == ["has no plain name"]
+
+
 def test_a_run_as_it_was_made_has_no_fault_and_says_what_was_checked(run: Sealed) -> None:
     lines = list[str]()
     assert verify(str(run.folder), run.key.public_key(), lines.append) == []

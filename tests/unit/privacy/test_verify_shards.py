@@ -273,3 +273,69 @@ def test_a_picture_with_metadata_in_a_shard_is_named(run: Sealed) -> None:
     run.reseal({shard: repacked(run.objects[shard], lambda info, content: encoded(kind, exif=exif()))})
     (fault,) = run.faults()[shard]
     assert fault.startswith(f"member {member} holds")
+
+
+def grey(width: int = 32) -> bytes:
+    sink = io.BytesIO()
+    Image.new("L", (width, 24), 3).save(sink, "PNG")
+    return sink.getvalue()
+
+
+SEVERAL = {
+    "jpg": picture(1, "jpg"),
+    "left.jpg": picture(2, "jpg"),
+    "1.png": picture(3, "png"),
+    "mask.png": grey(),
+    "txt": "a dög".encode(),
+}
+
+
+def several(members: dict[str, bytes], allowed: config.Metadata, names: tuple[str, ...]) -> list[str]:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(f"{ID}.{name}")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    found = verify_shards.read(sink.getvalue(), allowed, names)
+    if not found.faults:
+        assert (found.keys, found.pictures) == ([ID], 3)
+    return [fault.removeprefix(f"member {ID}.") for fault in found.faults]
+
+
+def test_several_pictures_masks_and_texts_where_they_are_allowed() -> None:
+    allowed = config.Metadata(members={"txt": "free"}, masks=["mask.png"])
+    assert several(SEVERAL, allowed, ("left",)) == []
+    assert several(SEVERAL, allowed, ()) == ["left.jpg has no plain name"]
+    assert several(SEVERAL, config.Metadata(members={"txt": "free"}), ("left",)) == [
+        "mask.png has no plain name"
+    ]
+    assert several(SEVERAL, config.Metadata(masks=["mask.png"]), ("left",)) == [
+        "txt is not allowed by metadata.members"
+    ]
+    for name, data, words in (
+        ("mask.png", grey(31), "mask.png is no label map of its picture, as metadata.masks lets pass"),
+        ("mask.png", encoded("PNG"), "mask.png is no label map of its picture, as metadata.masks lets pass"),
+        ("mask.png", encoded("PNG", pnginfo=text()), "mask.png holds a tEXt chunk"),
+        ("txt", b"\xff", "txt is not allowed by metadata.members"),
+        ("1.png", encoded("PNG", pnginfo=text()), "1.png holds a tEXt chunk"),
+        ("x.json", b"{}", "x.json has no plain name"),
+    ):
+        (fault,) = several(SEVERAL | {name: data}, allowed, ("left",))
+        assert fault == words
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "fine"),
+    [
+        ("boxes", [[1.0, 2.0, 3.0, 4.0]], True),
+        ("boxes", [1.0, 2.0, 3.0, 4.0], False),
+        ("boxes", [["Anna"]], False),
+        ({"type": "float", "round": 0.5}, 1.5, True),
+        ({"type": "float", "round": 0.5}, 1.25, False),
+        ({"type": "int", "round": 10}, 1987, False),
+    ],
+)
+def test_a_value_that_did_not_go_through_the_policy(rule: Any, value: Any, fine: bool) -> None:
+    allowed = config.Metadata(sidecar_fields={"x": rule})
+    assert (list(verify_shards.fields({"x": value}, allowed)) == []) == fine

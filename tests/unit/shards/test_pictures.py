@@ -1,6 +1,8 @@
 """Every odd kind of picture, and that nothing but pixels goes out."""
 
 import io
+import struct
+import time
 from typing import Any
 
 import numpy as np
@@ -220,6 +222,18 @@ def test_a_colour_key_is_transparency_too() -> None:
 def test_more_than_one_frame_is_animated(kind: str) -> None:
     second = portrait().transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     assert reason(encoded(portrait(), kind, save_all=True, append_images=[second])) == "animated"
+
+
+def test_pages_are_not_counted() -> None:
+    """A small file may have many, and each would be looked up among all before it."""
+    pages, size = 8000, 102
+    entries = [(256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (273, 0), (278, 1), (279, 1)]
+    page = struct.pack("<H", 8) + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    nexts = [8 + size * n for n in range(1, pages)] + [0]
+    data = b"II*\0" + struct.pack("<I", 8) + b"".join(page + struct.pack("<I", at) for at in nexts)
+    start = time.process_time()
+    assert reason(data) == "animated"
+    assert time.process_time() - start < 0.5
 
 
 def told() -> dict[str, Any]:

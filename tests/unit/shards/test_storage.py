@@ -3,11 +3,14 @@
 import os
 from pathlib import Path
 
+import boto3
 import botocore.exceptions
+import moto
 import pytest
 
 from deid.errors import ConfigError, InputError, StorageError
 from deid.shards import retry, storage
+from deid.video import frames
 
 CANARY = "canary-5d1e"
 
@@ -28,6 +31,42 @@ def test_write_read_list_delete(tmp_path: Path) -> None:
     storage.delete(uri)
     storage.delete(uri)
     assert not storage.exists(uri)
+
+
+def test_links_that_lead_in_circles_show_each_file_once(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.tar").write_bytes(b"a")
+    for name in ("again", "more"):
+        (tmp_path / "raw" / name).symlink_to(tmp_path / "raw")
+    assert len(storage.list_files(str(tmp_path / "raw"))) == 1
+
+
+@moto.mock_aws
+def test_a_key_with_an_empty_folder_is_another_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on AWS; SeaweedFS, against which the other tests run, has no such keys."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    boto3.client("s3").create_bucket(Bucket="raw")
+    for key, data in (("a/x.tar", b"one"), ("a//x.tar", b"two")):
+        storage.write_bytes(f"s3://raw/{key}", data)
+    found = storage.list_files("s3://raw/a", "*.tar")
+    assert sorted(storage.read_bytes(file.uri) for file in found) == [b"one", b"two"]
+
+
+def test_names_that_are_not_utf8_are_said(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"Jos\xe9.tar")).write_bytes(b"a")
+    with pytest.raises(InputError, match="1 files there are not UTF-8; rename them"):
+        storage.list_files(str(tmp_path))
+
+
+def test_a_pattern_may_be_several(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.WEBM", "c.txt"):
+        (tmp_path / name).write_bytes(b"a")
+    found = storage.list_files(str(tmp_path), frames.PATTERN)
+    assert [file.uri.rpartition("/")[2] for file in found] == ["a.mp4", "b.WEBM"]
 
 
 def test_a_name_that_is_taken_stays_what_it_is(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from deid import records
 from deid.shards import storage, tar, webdataset
+from deid.shards.formats import INDEX, Layout
 
 Members = Sequence[tuple[str, bytes]]
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -64,7 +66,7 @@ samples = st.lists(
 @given(samples)
 def test_round_trip(tmp_path: Path, given_samples: list[tuple[str, dict[str, bytes]]]) -> None:
     table = scan(tmp_path, webdataset.write_shard(given_samples))
-    assert table.schema.equals(webdataset.INDEX)
+    assert table.schema.equals(INDEX)
     expected = []
     for key, members in given_samples:
         pictures = [(ext, data) for ext, data in members.items() if ext in ("jpg", "png", "webp")]
@@ -87,6 +89,39 @@ def test_long_and_foreign_names_of_both_dialects(tmp_path: Path, named: list[tup
         table = scan(tmp_path, archive(members, kind))
         assert table["key"].to_pylist() == [name.removesuffix(".jpg") for name, _ in members]
         assert [picture for picture, *_ in contents(table)] == [data for _, data in members]
+
+
+def _extended(kind: bytes, *records: bytes) -> bytes:
+    """A PAX header; of each record the length is put before it."""
+    data = b""
+    for record in records:
+        length = len(record) + 2
+        while len(b"%d %b\n" % (length, record)) != length:
+            length += 1
+        data += b"%d %b\n" % (length, record)
+    info = tarfile.TarInfo("x")
+    info.size, info.type = len(data), kind
+    return info.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % tar.BLOCK)
+
+
+def test_extended_headers_cost_what_they_are_long_and_nothing_stays_of_them(tmp_path: Path) -> None:
+    many = _extended(b"x", *[b"a=b"] * 100_000, b"path=p.jpg")
+    kept = _extended(b"g", *(b"comment%d=%b" % (n, b"c" * 9) for n in range(9)))
+    start = time.process_time()
+    table = scan(tmp_path, many + kept + archive([("a.jpg", b"1")]))
+    assert time.process_time() - start < 2
+    assert table.select(["key", "reason"]).to_pylist() == [{"key": "p", "reason": ""}]
+    assert tar._pax(kept[512:]) == {}
+    sparse = _extended(b"x", b"GNU.sparse.major=1")
+    assert scan(tmp_path, sparse + archive([("a.jpg", b"1")]))["reason"].to_pylist() == ["shard_damaged"]
+
+
+@pytest.mark.parametrize(
+    "data", [b"path=p\n", b" 5 a=b\n", b"99 a=b\n", b"6 a=b ", b"5 ab\n", b"0 a=b\n", b"1"]
+)
+def test_a_broken_extended_header_is_damage(data: bytes) -> None:
+    with pytest.raises(tar.Damage):
+        tar._pax(data)
 
 
 @QUICK
@@ -201,6 +236,22 @@ def test_keys_end_at_the_first_dot_of_the_base_name(tmp_path: Path) -> None:
     assert pictures == [b"1", b"2", b"of a format that is not read", b""]
 
 
+def test_names_of_the_layout_are_found_whatever_their_case(tmp_path: Path) -> None:
+    members = [("k.jpg", b"1"), ("k.Left.png", b"2"), ("k.Mask.png", b"mask")]
+    storage.write_bytes(str(tmp_path / "a.tar"), archive(members))
+    (file,) = storage.list_files(str(tmp_path), "a.tar")
+    table = webdataset.scan(file, Layout(pictures=("Left",), masks=("Mask.png",)))
+    assert table["name"].to_pylist() == ["", "Left"]
+    assert contents(table) == [(b"1", {"Mask.png": b"mask"}, ""), (b"2", {"Mask.png": b"mask"}, "")]
+
+
+def test_pictures_of_formats_that_are_not_read_have_a_row(tmp_path: Path) -> None:
+    members = [("k.jpg", b"1"), ("k.b.tga", b"2"), ("k.c.ppm", b"3"), ("k.d.PSD", b"4"), ("k.npy", b"5")]
+    table = scan(tmp_path, archive(members))
+    assert table["extension"].to_pylist() == ["jpg", "tga", "ppm", "psd"]
+    assert [picture for picture, *_ in contents(table)] == [b"1", b"2", b"3", b"4"]
+
+
 def test_records_of_several_shards_are_read_in_any_order_by_merged_ranges(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +292,13 @@ def test_the_writer_refuses_keys_that_are_not_plain(key: str) -> None:
 def test_the_writer_refuses_a_key_twice() -> None:
     with pytest.raises(ValueError, match="twice"):
         webdataset.write_shard([SAMPLES[0], SAMPLES[0]])
+
+
+@pytest.mark.parametrize("name", ["left", "1"])
+def test_the_writer_refuses_a_mask_in_the_place_of_a_picture(name: str) -> None:
+    pictures = {"": ("jpg", b"main"), name: ("png", b"further")}
+    with pytest.raises(ValueError, match="one name"):
+        webdataset.members(pictures, {}, {f"{name}.png": b"mask"})
 
 
 def test_the_webdataset_package_reads_what_we_write(tmp_path: Path) -> None:

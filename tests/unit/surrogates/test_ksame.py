@@ -106,17 +106,14 @@ def test_points_that_make_no_face_leave_the_box(warp: ksame.Warp, points: np.nda
 
 
 class Flat:
-    """A generator of one colour each, and a mesher that sees the gallery's face in it, or sees it elsewhere."""
-
-    style_dim = latent_dim = 512
+    """Portraits of one colour each, and a mesher that sees the gallery's face in it, or sees it elsewhere."""
 
     def __init__(self, gallery: Gallery, off: float = 0.0, score: float = 0.9) -> None:
         self.gallery, self.off, self.score, self.rendered = gallery, off, score, 0
 
-    def generate(self, styles: np.ndarray, side: int | None = None) -> np.ndarray:
-        self.rendered += len(styles)
-        number = int(np.abs(self.gallery.styles - styles[0]).sum(1).argmin())
-        return np.full((1, 256, 256, 3), number, np.uint8)
+    def portrait(self, index: int, side: int) -> np.ndarray:
+        self.rendered += 1
+        return np.full((256, 256, 3), index, np.uint8)
 
     def mesh(self, picture: np.ndarray, detections: Detections) -> tuple[np.ndarray, np.ndarray]:
         number = int(picture[0, 0, 0])
@@ -127,7 +124,7 @@ class Flat:
 @pytest.mark.parametrize(("height", "side"), [(20, 128), (90, 128), (170, 256), (900, 512)])
 def test_the_average_is_as_large_as_its_place_needs(gallery: Gallery, height: float, side: int) -> None:
     flat = Flat(gallery)
-    faces = ksame.Faces(gallery, flat, flat, 0.5)
+    faces = ksame.Faces(gallery, flat.portrait, flat, 0.5)
     picture, mesh = faces.average([10, 20, 30], gallery.meshes[3] * 77, height)
     assert len(picture) == min(side, 256)  # of a generator of 256 px
     assert (picture == 20).all()
@@ -140,12 +137,12 @@ def test_the_average_is_as_large_as_its_place_needs(gallery: Gallery, height: fl
 def test_a_rendering_that_is_not_the_gallerys_face_fails(gallery: Gallery, flaw: dict[str, float]) -> None:
     flat = Flat(gallery, **flaw)
     with pytest.raises(FaceError):
-        ksame.Faces(gallery, flat, flat, 0.5).picture(5, 128)
+        ksame.Faces(gallery, flat.portrait, flat, 0.5).picture(5, 128)
 
 
 def test_the_cache_has_an_end(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     flat = Flat(gallery)
-    faces = ksame.Faces(gallery, flat, flat, 0.5)
+    faces = ksame.Faces(gallery, flat.portrait, flat, 0.5)
     monkeypatch.setattr(ksame, "CACHE_BYTES", 3 * 128 * 128 * 3)
     for index in range(10):
         faces.picture(index, 128)
@@ -159,7 +156,7 @@ def test_no_source_pixel_survives(gallery: Gallery, laid: bool) -> None:
     face.anonymizer, face.failure = "ksame-pixel", "turned"
     if laid:
         face.mesh, face.mesh_score = ksame.lay(gallery.meshes[:5].mean(0), face.points, face.box), 0.0
-    face.surrogate, face.surrogate_mesh = ksame.Faces(gallery, flat, flat, 0.5).average(
+    face.surrogate, face.surrogate_mesh = ksame.Faces(gallery, flat.portrait, flat, 0.5).average(
         range(80, 85), face.mesh, face.height
     )
     source = drawn.texture(320, 330, 2)

@@ -1,0 +1,1 @@
+"""Video files: frames in, one track one surrogate, MP4 out."""
