@@ -96,6 +96,7 @@ def test_the_job_runs_on_a_cluster_and_ends_with_its_counts(head: dict[str, str]
     assert "models.accept" in refused.stdout + refused.stderr
 
 
+@pytest.mark.slow
 def test_an_evaluation_runs_on_a_cluster(head: dict[str, str], tmp_path: Path) -> None:
     """A tool that changes nothing is seen through, from a folder of pictures and one of what the tool made of them."""
     labels = ["key,subject,expression"]

@@ -110,6 +110,7 @@ def looks_of(config: configuration.Config, result: pipeline.RunResult) -> dict[s
     return found
 
 
+@pytest.mark.slow
 def test_another_secret_gives_another_release(
     photographs: cast.Pictures, tmp_path: Path, done: tuple[configuration.Config, pipeline.RunResult]
 ) -> None:
@@ -158,6 +159,7 @@ def test_people_are_counted_by_subject_where_the_data_names_them(
     assert sum(result.manifest["dropped_fields"].values()) >= len(PEOPLE) * TAKES
 
 
+@pytest.mark.slow
 def test_surrogates_that_too_few_people_ended_up_with_are_taken_back(
     photographs: cast.Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,7 +59,7 @@ def workers(stage: str) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.parametrize("stage", ["Analyse", "Compose"])
+@pytest.mark.parametrize("stage", [pytest.param("Analyse", marks=pytest.mark.slow), "Compose"])
 def test_a_process_that_is_killed_costs_nothing(tmp_path: Path, stage: str) -> None:
     killed: list[int] = []
     stop = threading.Event()

@@ -59,7 +59,8 @@ def test_a_run_spreads_over_two_nodes_and_outlives_the_loss_of_one(job: Job, tmp
     whole(job, ended)
 
 
-@pytest.mark.parametrize("kind", [pytest.param("ray::MapWorker", marks=pytest.mark.slow), "ray::"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ray::MapWorker", "ray::"])
 def test_processes_that_are_killed_cost_no_picture(job: Job, tmp_path: Path, kind: str) -> None:
     """Actors of the stages; all processes that work, those that read and write and Ray's own actors among them."""
     with Nodes(tmp_path, cpus=2, nodes=1) as nodes:

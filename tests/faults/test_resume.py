@@ -150,6 +150,7 @@ def test_sigterm_ends_a_run_in_order_and_the_same_command_goes_on_at_once(job: J
     assert set(job.keys(job.manifest()).values()) == {1}
 
 
+@pytest.mark.slow
 def test_without_a_state_key_what_a_killed_run_left_is_deleted_and_all_is_done_anew(
     s3: S3, tmp_path: Path
 ) -> None:
@@ -165,6 +166,7 @@ def test_without_a_state_key_what_a_killed_run_left_is_deleted_and_all_is_done_a
     assert ended.counts()["pictures_out"] == 5
 
 
+@pytest.mark.slow
 def test_two_passes_go_on_between_and_in_them(s3: S3, tmp_path: Path) -> None:
     people = cast.photograph(cast.strangers(9), 2)
     changes = {"anonymizer": "surrogate", "assignment": {"k": 3}, "match": {"corrections": 0}, "unit_size": 6}
@@ -190,6 +192,7 @@ def test_two_passes_go_on_between_and_in_them(s3: S3, tmp_path: Path) -> None:
         assert written <= {f"{manifest['run']}/{entry['name']}" for entry in manifest["objects"]}
 
 
+@pytest.mark.slow
 def test_video_goes_on_between_and_in_its_passes(s3: S3, tmp_path: Path) -> None:
     face, shape = np.asarray(corpus.portrait(160)), encode.Shape(240, 200, Fraction(12), Fraction(1, 12))
     frames = [np.full((200, 240, 3), 90, np.uint8) for _ in range(12)]

@@ -120,7 +120,7 @@ def test_models_list_names_class_and_lineage_at_100_columns() -> None:
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 100
     assert "\u2026" not in done.stdout  # nothing is cut
-    rows = {line.split()[0]: line.split() for line in lines if line.strip()}
+    rows = {line.split()[0]: line.split() for line in lines if line[:3].strip()}
     assert rows["mobilestylegan"][1:4] == ["restricted", "stylegan2", "(weights)"]
     assert rows["attributes_clean"][1:4] == ["clean", "london", "(pictures)"]
     assert "commercial use, by class" in done.stdout

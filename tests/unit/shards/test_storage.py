@@ -41,7 +41,9 @@ def test_links_that_lead_in_circles_show_each_file_once(tmp_path: Path) -> None:
     assert len(storage.list_files(str(tmp_path / "raw"))) == 1
 
 
-@moto.mock_aws
+@moto.mock_aws(
+    config={"core": {"mock_credentials": False}}
+)  # the settings below are put back by pytest alone
 def test_a_key_with_an_empty_folder_is_another_object(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on AWS; SeaweedFS, against which the other tests run, has no such keys."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
