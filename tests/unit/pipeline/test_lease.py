@@ -15,7 +15,8 @@ from deid.shards import retry
 
 
 def generations(state: Path) -> list[int]:
-    return sorted(int(path.stem) for path in (state / "lease").iterdir())
+    """Numbers of the entries that are whole; one that is being written bears another name."""
+    return sorted(int(path.stem) for path in (state / "lease").glob("[0-9]*.json"))
 
 
 def abandoned(state: Path, seconds_ago: float, generation: int = 1) -> None:
