@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from deid.faces import segment
 from deid.faces.detect import CenterFaceDetector
 from deid.faces.mesh import FaceMesher
 from deid.faces.segment import INPUT, PARTS, SIDE
@@ -34,6 +35,7 @@ from deid.training.photograph_views import People, PhotographViews
 from deid.training.segmenter import Training, overlap, ratio
 from deid.training.views import compress
 
+PACKAGED = Path(segment.__file__).parent / "data" / "segmenter_clean.safetensors"
 HELD = 6  # each sixth subject is held out, from the fourth on
 COARSE = 0.75  # share of the steps on chips of half the side, at a quarter of the cost
 MESH_SCORE = 0.9  # least, of a photograph to learn from
@@ -181,7 +183,7 @@ CONDITIONS: dict[str, Callable[[Picture], Picture]] = {
 def measure(folder: Path, weights: Path | None, threads: int) -> None:
     """Print the IoU of each part with the labels of the held-out people by condition: over all pixels, and where the
     label is sure."""
-    segmenter = HeadSegmenter(weights, threads)
+    segmenter = HeadSegmenter(weights or PACKAGED, threads)
     _, held, people = read(folder)
     tallies: dict[tuple[str, str], NDArray[np.float64]] = {}
     for chip, parts in zip(*people[held].chips(), strict=True):
@@ -221,9 +223,7 @@ def main() -> None:
     fitting.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     fitting.add_argument("--resume", action="store_true", help="from the last checkpoint")
     measuring = verb(verbs, "measure", measure, "folder")
-    measuring.add_argument(
-        "--weights", type=Path, help="default: those of the package that need no restricted class"
-    )
+    measuring.add_argument("--weights", type=Path, help="default: the clean ones in the package")
     measuring.add_argument("--threads", type=int, default=2)
     arguments = vars(parser.parse_args())
     arguments.pop("call")(**arguments)

@@ -14,7 +14,7 @@ CONSENTED, COLLECTED = (
     Origin(kind="data", licence="x", licence_class=kind, reason="x", source="x")  # type: ignore[arg-type]
     for kind in ("clean", "restricted")
 )
-ROLES = ("attributes",)  # with a restricted and a clean model
+ROLES = ("attributes", "segmenter")  # with a restricted and a clean model
 ORIGINS = {"consented": CONSENTED, "collected": COLLECTED}
 
 

@@ -122,6 +122,18 @@ def test_what_is_accepted_chooses_between_the_packaged_networks() -> None:
     assert not np.array_equal(heads.age_weight, others.age_weight)
 
 
+def test_heads_are_found_by_the_clean_network_where_restricted_ones_are_not_accepted() -> None:
+    own = {key: value for key, value in OWN.items() if key != "embedder"}
+    made = settings(**own, models=CLEAN)
+    parts.check(made)
+    assert parts.packaged_of(made) == ["attributes_clean", "segmenter_clean"]
+    assert parts.packaged_of(settings(**own)) == ["attributes", "segmenter"]
+    chip = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
+    found = [parts.segmenter(each, config.Stage()) for each in (made, settings(**own))]
+    first, second = (one.parts([chip])[0] for one in found if one is not None)
+    assert not np.array_equal(first, second)
+
+
 def test_the_class_of_everything_that_is_loaded_is_told() -> None:
     classes = parts.classes_of(settings())
     assert set(classes) == {*parts.models_of(settings()), *parts.packaged_of(settings())}
