@@ -39,6 +39,7 @@ JOINT_BLUR = 0.06  # face heights
 FRONT_BLUR = 0.01  # face heights over which what stands in front of the head fades into it
 JOINT_SHARE = 0.1  # of neck around a pixel from which the comparison is believed
 TINTS = (0.6, 1.7)  # factors between which hair is tinted
+BESIDE_SKIN = 2.0  # times the skin's gain that hair lighter than skin is tinted at most
 SURE = 0.9  # share of hair from which its colour counts
 LEAST_HAIR = 0.02  # squared face heights of hair below which its colour does not count
 MIDDLE = ((0.55, 0.75), (0.4, 0.6))  # rows and columns of a generated picture in which its face surely is
@@ -196,20 +197,29 @@ def _coloured(source: Picture, drawn: Field, parts: Field, head: Drawn, place: P
     lit = middle + (lit - middle) * np.float32(colour.contrast(skin, np.asarray(seen, np.float32), darker))
     eyes_and_mouth = colour.features(region, place.mesh)
     lit = colour.dimmed(lit, skin, parts[..., FACE] * (1 - eyes_and_mouth))
-    hair = _tinted(source.astype(np.float32), drawn, parts, place)
+    hair = _tinted(source.astype(np.float32), drawn, parts, place, np.median(skin, axis=0), darker)
     share = masks.channels(np.minimum(parts[..., FACE] + parts[..., NECK], 1))
     return np.clip(lit * share + (lit if hair is None else hair) * (1 - share), 0, 255)
 
 
-def _tinted(source: Field, drawn: Field, parts: Field, place: Place) -> Field | None:
-    """The surrogate with the mean colour of the source's hair; None where one of them has no hair."""
+def _tinted(
+    source: Field, drawn: Field, parts: Field, place: Place, skin: Field, darker: float
+) -> Field | None:
+    """The surrogate with the mean colour of the source's hair; None where one of them has no hair.
+
+    A shaven dark head shines. Hair that is lighter than the source's skin [3] is made little lighter beside a
+    surrogate's skin, whose gain is `darker`: what is hair only in part, at hairline and ears, would be a light rim.
+    """
     means = []
     for picture, share in ((source, place.parts[..., HAIR]), (drawn, parts[..., HAIR])):
         sure = share * (share > SURE)
         if sure.sum() < LEAST_HAIR * place.height**2:
             return None
         means.append(np.einsum("hwc,hw->c", picture, sure) / sure.sum() + colour.DARK)
-    return np.asarray((drawn + colour.DARK) * np.clip(means[0] / means[1], *TINTS) - colour.DARK, np.float32)
+    tint = np.clip(means[0] / means[1], *TINTS)
+    if means[0].mean() > skin.mean() + colour.DARK:
+        tint *= min(1.0, BESIDE_SKIN * darker / float(tint.max()))
+    return np.asarray((drawn + colour.DARK) * tint - colour.DARK, np.float32)
 
 
 def _filled(around: Picture, gone: NDArray[np.bool_], place: Place) -> Field:

@@ -178,6 +178,18 @@ def test_the_surrogate_has_the_colours_of_the_source():
         assert np.abs(np.median(result[both], axis=0) - hair).max() < 25
 
 
+def test_a_shaven_dark_head_that_shines_gets_no_light_hair():
+    """Hair that is far lighter than dark skin would stand as a rim around the darkened face of a light surrogate."""
+    levels = []
+    for hair in ((40, 36, 34), (190, 180, 175)):
+        source, face = portrait(tones={FACE: (60, 42, 34), HAIR: hair})
+        result = composite.composite_all(source, [face], OPTIONS)
+        both = head_of(face, source.shape) & ~drawn.inside(face, 1.12, source.shape)
+        both &= drawn.inside(face, 1.25, source.shape)
+        levels.append(float(np.median(result[both])))
+    assert 25 < levels[0] < levels[1] < 90
+
+
 def test_what_stands_in_front_of_the_hair_stays():
     source, face = portrait()
     hat = np.zeros(source.shape[:2], np.uint8)
